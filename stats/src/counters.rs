@@ -1,0 +1,164 @@
+//! The account of operations.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::buckets::sum;
+use crate::{ErrorClass, Overflow};
+
+/// Counters of operations. `scheduled = issued + shed + not generated`; `issued = ok + errors + timeout + aborted + in
+/// flight`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Operations whose time came.
+    pub scheduled: u64,
+    /// Operations handed to the transport.
+    pub issued: u64,
+    /// Operations that ended well.
+    pub ok: u64,
+    /// Operations that ended with an error; the sum of `errors_by_class`.
+    pub errors: u64,
+    /// Operations that ran into their time limit.
+    pub timeout: u64,
+    /// Operations cut off at the end of the run.
+    pub aborted: u64,
+    /// Errors by class.
+    pub errors_by_class: BTreeMap<ErrorClass, u64>,
+    /// Operations given up because they could not start in time, by reason.
+    pub shed: BTreeMap<Cow<'static, str>, u64>,
+    /// Operations that nobody tried to start, by reason.
+    pub not_generated: BTreeMap<Cow<'static, str>, u64>,
+    /// WebSocket messages sent.
+    pub messages_sent: u64,
+    /// WebSocket messages received.
+    pub messages_received: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+}
+
+impl Counters {
+    /// Adds another account; on an error nothing was added.
+    pub fn add(&mut self, other: &Counters) -> Result<(), Overflow> {
+        *self = Counters {
+            scheduled: sum("scheduled", self.scheduled, other.scheduled)?,
+            issued: sum("issued", self.issued, other.issued)?,
+            ok: sum("ok", self.ok, other.ok)?,
+            errors: sum("errors", self.errors, other.errors)?,
+            timeout: sum("timeout", self.timeout, other.timeout)?,
+            aborted: sum("aborted", self.aborted, other.aborted)?,
+            errors_by_class: sums("errors by class", &self.errors_by_class, &other.errors_by_class)?,
+            shed: sums("shed", &self.shed, &other.shed)?,
+            not_generated: sums("not generated", &self.not_generated, &other.not_generated)?,
+            messages_sent: sum("messages sent", self.messages_sent, other.messages_sent)?,
+            messages_received: sum("messages received", self.messages_received, other.messages_received)?,
+            bytes_sent: sum("bytes sent", self.bytes_sent, other.bytes_sent)?,
+            bytes_received: sum("bytes received", self.bytes_received, other.bytes_received)?,
+        };
+        Ok(())
+    }
+
+    /// Operations issued that have not ended. None where more have ended than were issued, as in a delta whose
+    /// operations were issued in the window before.
+    pub fn in_flight(&self) -> Option<u64> {
+        [self.ok, self.errors, self.timeout, self.aborted].into_iter().try_fold(self.issued, u64::checked_sub)
+    }
+
+    /// Operations that failed: errors, timeouts and aborted ones.
+    pub fn failed(&self) -> u64 {
+        // Only accounts that already are wrong get to the end of 64 bits; in_flight and unaccounted tell of them.
+        self.errors.saturating_add(self.timeout).saturating_add(self.aborted)
+    }
+
+    /// Operations given up, whatever the reason.
+    pub fn shed_in_all(&self) -> u64 {
+        self.shed.values().fold(0, |total, count| total.saturating_add(*count))
+    }
+
+    /// Operations that nobody tried to start, whatever the reason.
+    pub fn not_generated_in_all(&self) -> u64 {
+        self.not_generated.values().fold(0, |total, count| total.saturating_add(*count))
+    }
+
+    /// Scheduled operations of which the account tells no fate: `scheduled - issued - shed - not generated`. Zero when
+    /// the account adds up; in the middle of a run, those that wait for their start.
+    pub fn unaccounted(&self) -> i128 {
+        let told = |by_reason: &BTreeMap<_, u64>| by_reason.values().map(|count| i128::from(*count)).sum::<i128>();
+        i128::from(self.scheduled) - i128::from(self.issued) - told(&self.shed) - told(&self.not_generated)
+    }
+}
+
+fn sums<K: Ord + Clone>(
+    figure: &'static str,
+    left: &BTreeMap<K, u64>,
+    right: &BTreeMap<K, u64>,
+) -> Result<BTreeMap<K, u64>, Overflow> {
+    let mut sums = left.clone();
+    for (key, count) in right {
+        let entry = sums.entry(key.clone()).or_default();
+        *entry = sum(figure, *entry, *count)?;
+    }
+    Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn account() -> Counters {
+        Counters {
+            scheduled: 10,
+            issued: 7,
+            ok: 3,
+            errors: 1,
+            timeout: 1,
+            aborted: 1,
+            errors_by_class: [(ErrorClass::new("status_503"), 1)].into(),
+            shed: [("max_in_flight".into(), 2)].into(),
+            not_generated: [("interrupted".into(), 1)].into(),
+            messages_sent: 5,
+            messages_received: 6,
+            bytes_sent: 100,
+            bytes_received: 200,
+        }
+    }
+
+    #[test]
+    fn every_operation_has_one_fate() {
+        let account = account();
+        assert_eq!((account.in_flight(), account.failed(), account.unaccounted()), (Some(1), 3, 0));
+        assert_eq!((account.shed_in_all(), account.not_generated_in_all()), (2, 1));
+    }
+
+    #[test]
+    fn an_account_that_does_not_add_up_shows() {
+        let lost = Counters { shed: BTreeMap::new(), ..account() };
+        assert_eq!(lost.unaccounted(), 2);
+        let doubled = Counters { ok: 9, ..account() };
+        assert_eq!(doubled.in_flight(), None);
+        let wrong = Counters { shed: [("a".into(), u64::MAX), ("b".into(), u64::MAX)].into(), ..account() };
+        assert!(wrong.unaccounted() < -i128::from(u64::MAX));
+    }
+
+    #[test]
+    fn adding_doubles_every_counter() {
+        let mut twice = account();
+        twice.add(&account()).unwrap();
+        assert_eq!((twice.scheduled, twice.issued, twice.ok, twice.errors), (20, 14, 6, 2));
+        assert_eq!((twice.timeout, twice.aborted, twice.messages_sent, twice.messages_received), (2, 2, 10, 12));
+        assert_eq!((twice.bytes_sent, twice.bytes_received), (200, 400));
+        assert_eq!(twice.errors_by_class[&ErrorClass::new("status_503")], 2);
+        assert_eq!((twice.shed_in_all(), twice.not_generated_in_all()), (4, 2));
+    }
+
+    #[test]
+    fn a_sum_that_does_not_fit_is_refused_and_changes_nothing() {
+        let mut counters = account();
+        let wrong = Counters { bytes_received: u64::MAX, ..account() };
+        assert_eq!(counters.add(&wrong), Err(Overflow { figure: "bytes received" }));
+        assert_eq!(counters, account());
+    }
+}

@@ -1,0 +1,113 @@
+//! What changed since the last seal.
+
+use std::collections::BTreeMap;
+
+use crate::{Counters, Kind, Overflow, Series, StepId};
+
+/// Figures of one timed step in one window.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StepDelta {
+    /// Its account.
+    pub counters: Counters,
+    /// Its latencies, by `Kind as usize`.
+    pub series: [Series; Kind::COUNT],
+}
+
+/// What changed at one agent in one window. Adding deltas is associative and commutative, so that any grouping, order
+/// and number of recorders gives the same figures.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delta {
+    /// Start of the window, in microseconds of the run.
+    pub from_us: u64,
+    /// End of the window, in microseconds of the run.
+    pub to_us: u64,
+    /// Figures of each timed step that changed.
+    pub steps: BTreeMap<StepId, StepDelta>,
+}
+
+impl StepDelta {
+    /// Adds the figures of another; on an error nothing was added.
+    pub fn add(&mut self, other: &StepDelta) -> Result<(), Overflow> {
+        *self = self.clone().plus(other)?;
+        Ok(())
+    }
+
+    pub(crate) fn plus(mut self, other: &StepDelta) -> Result<Self, Overflow> {
+        self.counters.add(&other.counters)?;
+        for (series, others) in self.series.iter_mut().zip(&other.series) {
+            series.merge(others)?;
+        }
+        Ok(self)
+    }
+
+    /// The latencies of one kind.
+    pub fn series(&self, kind: Kind) -> &Series {
+        &self.series[kind as usize]
+    }
+}
+
+impl Delta {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Adds the figures of another; the window becomes the least one that holds both. On an error nothing was added.
+    pub fn add(&mut self, other: &Delta) -> Result<(), Overflow> {
+        let mut merged = Vec::with_capacity(other.steps.len());
+        for (id, step) in &other.steps {
+            merged.push((*id, self.steps.get(id).cloned().unwrap_or_default().plus(step)?));
+        }
+        self.steps.extend(merged);
+        self.from_us = self.from_us.min(other.from_us);
+        self.to_us = self.to_us.max(other.to_us);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{delta_of, samples};
+
+    fn added(left: &Delta, right: &Delta) -> Delta {
+        let mut sum = left.clone();
+        sum.add(right).unwrap();
+        sum
+    }
+
+    #[test]
+    fn a_sum_that_does_not_fit_changes_no_step() {
+        let wrong =
+            StepDelta { counters: Counters { issued: u64::MAX, ..Counters::default() }, ..StepDelta::default() };
+        let fine = StepDelta { counters: Counters { issued: 1, ..Counters::default() }, ..StepDelta::default() };
+        let mut delta =
+            Delta { from_us: 5, to_us: 6, steps: [(StepId(0), fine.clone()), (StepId(1), fine.clone())].into() };
+        let before = delta.clone();
+        let other = Delta { from_us: 0, to_us: 9, steps: [(StepId(0), fine), (StepId(1), wrong)].into() };
+        assert_eq!(delta.add(&other), Err(Overflow { figure: "issued" }));
+        assert_eq!(delta, before);
+    }
+
+    proptest! {
+        // Each case records several traces into histograms of 94 KB.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn adding_is_associative_and_commutative(
+            traces in prop::array::uniform3(samples(40)), windows in prop::array::uniform3((0_u64..1000, 0_u64..1000)),
+        ) {
+            let mut deltas = traces.map(|trace| delta_of(&trace));
+            for (delta, (from_us, length)) in deltas.iter_mut().zip(windows) {
+                (delta.from_us, delta.to_us) = (from_us, from_us + length);
+            }
+            let [a, b, c] = &deltas;
+            prop_assert_eq!(added(a, b), added(b, a));
+            prop_assert_eq!(added(&added(a, b), c), added(a, &added(b, c)));
+        }
+    }
+}

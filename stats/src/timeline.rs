@@ -1,0 +1,271 @@
+//! Figures over time.
+
+use std::collections::BTreeMap;
+
+use crate::buckets::sum;
+use crate::{Counters, Delta, Distribution, Kind, Overflow, Series, StepDelta, StepId};
+
+/// Most intervals; one more halves the resolution. A quarter of an hour at a second each.
+const SLOTS: u64 = 900;
+/// Seconds that are kept one by one for [`Timeline::window`]: the longest `over` of a threshold.
+const RECENT_S: u64 = 60;
+const US_PER_S: u64 = 1_000_000;
+
+/// The figures of each interval and step, bounded whatever the length of the run; beside them the last minute second by
+/// second with every kind of latency.
+///
+/// A delta counts for the second its window starts in, also one that covers more (an agent whose link was down).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeline {
+    /// Length of every interval: a power of two.
+    length_s: u64,
+    slots: BTreeMap<u64, BTreeMap<StepId, Slot>>,
+    recent: BTreeMap<u64, BTreeMap<StepId, StepDelta>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Slot {
+    issued: u64,
+    ok: u64,
+    failed: u64,
+    shed: u64,
+    response: Series,
+}
+
+/// One step in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point<'a> {
+    /// Start of the interval, in seconds of the run.
+    pub from_s: u64,
+    /// Its length in seconds.
+    pub length_s: u64,
+    /// The step.
+    pub step: StepId,
+    /// Operations issued.
+    pub issued: u64,
+    /// Operations that ended well.
+    pub ok: u64,
+    /// Operations that failed: errors, timeouts and aborted ones.
+    pub failed: u64,
+    /// Operations shed.
+    pub shed: u64,
+    /// Response times, whatever the outcome.
+    pub response: &'a Series,
+}
+
+/// The figures of the last seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Window {
+    /// The account.
+    pub counters: Counters,
+    /// The latencies.
+    pub latency: Distribution,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline { length_s: 1, slots: BTreeMap::new(), recent: BTreeMap::new() }
+    }
+}
+
+impl Timeline {
+    /// Nothing yet, at a second each.
+    pub fn new() -> Self {
+        Timeline::default()
+    }
+
+    /// Adds a delta. A delta that [`crate::Totals`] took never overflows here; if one does, part of it may be added.
+    pub fn absorb(&mut self, delta: &Delta) -> Result<(), Overflow> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let second = delta.from_us / US_PER_S;
+        self.absorb_recent(second, delta)?;
+        while second / self.length_s >= SLOTS {
+            self.halve()?;
+        }
+        let slot = self.slots.entry(second / self.length_s).or_default();
+        for (id, step) in &delta.steps {
+            slot.entry(*id).or_default().add(&Slot::of(step)?)?;
+        }
+        Ok(())
+    }
+
+    /// Every step in every interval in which something happened, by time, then by step.
+    pub fn points(&self) -> impl Iterator<Item = Point<'_>> {
+        let length_s = self.length_s;
+        self.slots.iter().flat_map(move |(index, steps)| {
+            steps.iter().map(move |(step, slot)| {
+                let Slot { issued, ok, failed, shed, ref response } = *slot;
+                Point { from_s: index * length_s, length_s, step: *step, issued, ok, failed, shed, response }
+            })
+        })
+    }
+
+    /// The figures of these steps in the `length_s` seconds (at most 60) before `now_s`, in seconds of the run:
+    /// `now_s - length_s` up to but without `now_s` itself. At one second each, however long the run is.
+    pub fn window(
+        &self,
+        length_s: u64,
+        now_s: u64,
+        steps: impl IntoIterator<Item = StepId>,
+        kinds: &[Kind],
+    ) -> Result<Window, Overflow> {
+        let mut window = Window::default();
+        let steps: Vec<StepId> = steps.into_iter().collect();
+        for second in self.recent.range(now_s.saturating_sub(length_s)..now_s).map(|(_, second)| second) {
+            for step in steps.iter().filter_map(|step| second.get(step)) {
+                window.counters.add(&step.counters)?;
+                window.latency.merge(&Distribution::of(kinds.iter().map(|kind| step.series(*kind)))?)?;
+            }
+        }
+        Ok(window)
+    }
+
+    fn absorb_recent(&mut self, second: u64, delta: &Delta) -> Result<(), Overflow> {
+        let steps = self.recent.entry(second).or_default();
+        for (id, step) in &delta.steps {
+            steps.entry(*id).or_default().add(step)?;
+        }
+        let newest = self.recent.last_key_value().map_or(0, |(newest, _)| *newest);
+        self.recent = self.recent.split_off(&(newest + 1).saturating_sub(RECENT_S));
+        Ok(())
+    }
+
+    /// Makes every two neighbouring intervals one.
+    fn halve(&mut self) -> Result<(), Overflow> {
+        self.length_s *= 2;
+        for (index, steps) in std::mem::take(&mut self.slots) {
+            let pair = self.slots.entry(index / 2).or_default();
+            for (id, slot) in steps {
+                pair.entry(id).or_default().add(&slot)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn of(step: &StepDelta) -> Result<Self, Overflow> {
+        let mut response = Series::default();
+        for kind in Kind::RESPONSE {
+            response.merge(step.series(kind))?;
+        }
+        let counters = &step.counters;
+        Ok(Slot {
+            issued: counters.issued,
+            ok: counters.ok,
+            failed: counters.failed(),
+            shed: counters.shed_in_all(),
+            response,
+        })
+    }
+
+    fn add(&mut self, other: &Slot) -> Result<(), Overflow> {
+        self.issued = sum("issued", self.issued, other.issued)?;
+        self.ok = sum("ok", self.ok, other.ok)?;
+        self.failed = sum("failed", self.failed, other.failed)?;
+        self.shed = sum("shed", self.shed, other.shed)?;
+        self.response.merge(&other.response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{STEPS, delta_of, samples, series_of};
+    use crate::{Outcome, Sample};
+
+    fn steps() -> impl Iterator<Item = StepId> {
+        (0..STEPS as u32).map(StepId)
+    }
+
+    /// One operation of so many microseconds in a second of the run.
+    fn second(second: u64, response_us: u64) -> Delta {
+        let sample = Sample {
+            step: StepId(1),
+            response_us,
+            service_us: response_us,
+            send_lag_us: 0,
+            outcome: Outcome::Ok,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        Delta { from_us: second * US_PER_S + 999_999, to_us: (second + 2) * US_PER_S, ..delta_of(&[sample]) }
+    }
+
+    #[test]
+    fn a_long_run_keeps_a_bounded_number_of_intervals_and_every_operation() {
+        let mut timeline = Timeline::new();
+        for at in 0..5000 {
+            timeline.absorb(&second(at, at)).unwrap();
+        }
+        let points: Vec<_> = timeline.points().collect();
+        assert!(points.len() <= SLOTS as usize);
+        assert!(points.iter().all(|point| point.length_s == 8 && point.from_s % 8 == 0));
+        assert_eq!(points.iter().map(|point| point.issued).sum::<u64>(), 5000);
+        assert_eq!(points[3].response, &series_of(&(24..32).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_window_holds_the_seconds_before_now_one_by_one_even_in_a_long_run() {
+        let mut timeline = Timeline::new();
+        for at in 0..5000 {
+            timeline.absorb(&second(at, at)).unwrap();
+        }
+        for length in [1, 10, 60] {
+            let window = timeline.window(length, 5000, steps(), &[Kind::ResponseOk]).unwrap();
+            assert_eq!(window.counters.issued, length);
+            assert_eq!((window.latency.min_us(), window.latency.max_us()), (5000 - length, 4999));
+        }
+        let without = timeline.window(60, 5000, [StepId(0)], &[Kind::ResponseOk]).unwrap();
+        assert_eq!(without, Window::default());
+        assert_eq!(timeline.window(1, 4990, steps(), &[Kind::Service]).unwrap().latency.sum_us(), 4989);
+    }
+
+    #[test]
+    fn what_comes_too_late_for_the_last_minute_still_is_in_the_timeline() {
+        let mut timeline = Timeline::new();
+        for at in [100, 40, 41] {
+            timeline.absorb(&second(at, 1)).unwrap();
+        }
+        assert_eq!(timeline.points().map(|point| point.from_s).collect::<Vec<_>>(), [40, 41, 100]);
+        assert_eq!(timeline.window(60, 101, steps(), &[]).unwrap().counters.issued, 2);
+        assert_eq!(timeline.window(101, 101, steps(), &[]).unwrap().counters.issued, 2, "40 s is not kept");
+    }
+
+    #[test]
+    fn a_second_at_the_end_of_time_is_bounded_too() {
+        let mut timeline = Timeline::new();
+        timeline.absorb(&Delta { from_us: u64::MAX, to_us: u64::MAX, ..second(0, 1) }).unwrap();
+        timeline.absorb(&second(0, 1)).unwrap();
+        assert_eq!(timeline.points().map(|point| point.issued).sum::<u64>(), 2);
+    }
+
+    proptest! {
+        // Each case records several traces into histograms of 94 KB.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn the_order_of_deltas_does_not_matter_and_the_intervals_add_up(
+            traces in prop::collection::vec((0_u64..3000, samples(20)), 1..12),
+        ) {
+            let deltas: Vec<_> =
+                traces.iter().map(|(second, trace)| Delta { from_us: second * US_PER_S, ..delta_of(trace) }).collect();
+            let (mut forth, mut back) = (Timeline::new(), Timeline::new());
+            deltas.iter().try_for_each(|delta| forth.absorb(delta)).unwrap();
+            deltas.iter().rev().try_for_each(|delta| back.absorb(delta)).unwrap();
+            prop_assert_eq!(forth.points().collect::<Vec<_>>(), back.points().collect::<Vec<_>>());
+            prop_assert_eq!(
+                forth.window(60, 3000, steps(), &Kind::ALL).unwrap(), back.window(60, 3000, steps(), &Kind::ALL).unwrap()
+            );
+            let samples = traces.iter().map(|(_, trace)| trace.len() as u64).sum::<u64>();
+            prop_assert_eq!(forth.points().map(|point| point.response.count).sum::<u64>(), samples);
+            prop_assert_eq!(forth.points().map(|point| point.ok + point.failed).sum::<u64>(), samples);
+        }
+    }
+}
