@@ -1,0 +1,231 @@
+//! The load of a scenario: its levels, one after another.
+
+use std::time::Duration;
+
+use super::node::{Node, Value};
+use super::reader::{Object, Reader};
+use super::shape::{
+    ITERATIONS, LOAD, RATE_RAMP, RATE_STAGE, RATE_STAGES, SWEEP, Shape, USERS_RAMP, USERS_STAGE, USERS_STAGES,
+};
+use super::value;
+use crate::load::{Arrivals, Curve, Load, Segment, Sharing};
+
+const MOST_USERS: u64 = 1_000_000;
+const MOST_RATE: f64 = 10_000_000.0;
+const MOST_ITERATIONS: u64 = 1_000_000_000_000;
+const MOST_LEVELS: usize = 100;
+const DEFAULT_IN_FLIGHT: u32 = 1_000;
+const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
+
+/// The levels with their labels; one without a label for a plain load, none where there is a problem.
+pub(super) fn read(reader: &mut Reader, node: &Node) -> Vec<(Option<String>, Load)> {
+    let known_problems = reader.problems.len();
+    let Some(object) = reader.object(node, &LOAD) else { return Vec::new() };
+    let kinds: Vec<&str> =
+        ["rate", "iterations", "sweep"].into_iter().filter(|key| object.get(key).is_some()).collect();
+    let kind = match kinds.as_slice() {
+        [] if object.get("users").is_some() => "users",
+        [one] => one,
+        // A misspelt key is the likely reason, and stands there already.
+        [] if reader.problems.len() > known_problems => return Vec::new(),
+        [] => {
+            let hint = "give it `users`, `rate`, `iterations` or `sweep`";
+            reader.problem_with_hint(node.place, "the load does not say how much", hint);
+            return Vec::new();
+        }
+        [first, second, ..] => {
+            let message = format!("a load has `{first}` or `{second}`, not both");
+            reader.problem_with_hint(object.place_of(second), message, "make two scenarios of it");
+            return Vec::new();
+        }
+    };
+    only_with(reader, &object, kind);
+    match kind {
+        "rate" => rate(reader, &object).into_iter().map(|load| (None, load)).collect(),
+        "iterations" => iterations(reader, &object).into_iter().map(|load| (None, load)).collect(),
+        "sweep" => sweep(reader, &object),
+        _ => users(reader, &object).into_iter().map(|load| (None, load)).collect(),
+    }
+}
+
+/// Keys that mean nothing beside this kind of load.
+fn only_with(reader: &mut Reader, object: &Object<'_>, kind: &str) {
+    let fitting: &[&str] = match kind {
+        "users" => &["users", "for"],
+        "rate" => &["rate", "for", "arrivals", "max_in_flight"],
+        "iterations" => &["iterations", "users", "for"],
+        _ => &["sweep", "for", "arrivals", "max_in_flight"],
+    };
+    for key in ["users", "for", "arrivals", "max_in_flight"] {
+        if object.get(key).is_some() && !fitting.contains(&key) {
+            reader.problem(object.place_of(key), format!("`{key}` has no meaning in a load of `{kind}`"));
+        }
+    }
+}
+
+/// What ramps, stages and plain values have in common for users and for rates.
+struct Notation {
+    ramp: &'static Shape,
+    stages: &'static Shape,
+    stage: &'static Shape,
+    value: fn(&mut Reader, &Node) -> Option<f64>,
+}
+
+const USERS: Notation = Notation { ramp: &USERS_RAMP, stages: &USERS_STAGES, stage: &USERS_STAGE, value: user_count };
+const RATES: Notation = Notation { ramp: &RATE_RAMP, stages: &RATE_STAGES, stage: &RATE_STAGE, value: rate_value };
+
+fn user_count(reader: &mut Reader, node: &Node) -> Option<f64> {
+    reader.integer(node, 0, MOST_USERS).map(|users| users as f64)
+}
+
+fn rate_value(reader: &mut Reader, node: &Node) -> Option<f64> {
+    let rate = reader.parsed(node, "a rate", value::rate)?;
+    if rate > MOST_RATE {
+        reader.problem(node.place, format!("{rate}/s is more than the limit of {MOST_RATE}/s"));
+        return None;
+    }
+    Some(rate)
+}
+
+fn users(reader: &mut Reader, object: &Object<'_>) -> Option<Load> {
+    let node = object.get("users")?;
+    let curve = curve(reader, node, object, &USERS)?;
+    above_zero(reader, node, &curve).then_some(Load::Users { curve })
+}
+
+fn rate(reader: &mut Reader, object: &Object<'_>) -> Option<Load> {
+    let node = object.get("rate")?;
+    let curve = curve(reader, node, object, &RATES);
+    let (arrivals, max_in_flight) = openness(reader, object);
+    let curve = curve?;
+    above_zero(reader, node, &curve).then_some(Load::Rate { curve, arrivals, max_in_flight })
+}
+
+fn openness(reader: &mut Reader, object: &Object<'_>) -> (Arrivals, u32) {
+    let words = [("uniform", Arrivals::Uniform), ("poisson", Arrivals::Poisson)];
+    let arrivals = reader.choice(object.get("arrivals"), &words, Arrivals::Uniform);
+    let most = object.get("max_in_flight").and_then(|node| reader.integer(node, 1, MOST_USERS));
+    (arrivals, most.and_then(|most| u32::try_from(most).ok()).unwrap_or(DEFAULT_IN_FLIGHT))
+}
+
+fn above_zero(reader: &mut Reader, node: &Node, curve: &Curve) -> bool {
+    let some = curve.peak() > 0.0;
+    if !some {
+        reader.problem(node.place, "the load is zero all along");
+    }
+    some
+}
+
+/// A plain value, a ramp or stages.
+fn curve(reader: &mut Reader, node: &Node, load: &Object<'_>, notation: &Notation) -> Option<Curve> {
+    if !matches!(node.value, Value::Map(_)) {
+        let value = (notation.value)(reader, node);
+        let length = length(reader, load);
+        return Some(Curve::constant(value?, length?));
+    }
+    if node.get("stages").is_some() {
+        return stages(reader, node, load, notation);
+    }
+    let ramp = reader.object(node, notation.ramp)?;
+    let from = ramp.get("from").map_or(Some(0.0), |node| (notation.value)(reader, node));
+    let to = ramp.get("to").and_then(|node| (notation.value)(reader, node));
+    let length = length(reader, load);
+    Some(Curve { segments: vec![Segment { from: from?, to: to?, length: length? }] })
+}
+
+fn stages(reader: &mut Reader, node: &Node, load: &Object<'_>, notation: &Notation) -> Option<Curve> {
+    if load.get("for").is_some() {
+        let hint = "each stage has a `for` of its own";
+        reader.problem_with_hint(load.place_of("for"), "`for` has no meaning beside stages", hint);
+    }
+    let object = reader.object(node, notation.stages)?;
+    let mut at = object.get("start").map_or(Some(0.0), |node| (notation.value)(reader, node));
+    let mut segments = Vec::new();
+    let list = object.get("stages")?;
+    for stage in reader.list(list, "a list of stages") {
+        let Some(stage) = reader.object(stage, notation.stage) else { continue };
+        let to = stage.get("to").and_then(|node| (notation.value)(reader, node));
+        let length = stage.get("for").and_then(|node| reader.duration(node));
+        if let (Some(from), Some(to), Some(length)) = (at, to, length) {
+            segments.push(Segment { from, to, length });
+        }
+        at = to.or(at);
+    }
+    if segments.is_empty() {
+        reader.problem(list.place, "there is no stage");
+        return None;
+    }
+    Some(Curve { segments })
+}
+
+fn length(reader: &mut Reader, load: &Object<'_>) -> Option<Duration> {
+    match load.get("for") {
+        Some(node) => reader.duration(node),
+        None => {
+            reader.problem_with_hint(load.place(), "the load does not say how long", "add `for: 30s`");
+            None
+        }
+    }
+}
+
+fn iterations(reader: &mut Reader, object: &Object<'_>) -> Option<Load> {
+    let node = object.get("iterations")?;
+    let users = match object.get("users") {
+        None => Some(1),
+        Some(node) => reader.integer(node, 1, MOST_USERS),
+    };
+    let limit = object.get("for").map_or(Some(DEFAULT_LIMIT), |node| reader.duration(node));
+    let (number, sharing) = if matches!(node.value, Value::Map(_)) {
+        let counted = reader.object(node, &ITERATIONS)?;
+        match (counted.get("shared"), counted.get("per_user")) {
+            (Some(shared), None) => (shared, Sharing::Shared),
+            (None, Some(per_user)) => (per_user, Sharing::PerUser),
+            _ => {
+                reader.problem(node.place, "iterations are either `shared` or `per_user`");
+                return None;
+            }
+        }
+    } else {
+        (node, Sharing::Shared)
+    };
+    let number = reader.integer(number, 1, MOST_ITERATIONS);
+    let (users, number) = (users?, number?);
+    let total = if sharing == Sharing::PerUser { number.saturating_mul(users) } else { number };
+    Some(Load::Iterations { total, sharing, users: u32::try_from(users).ok()?, limit: limit? })
+}
+
+fn sweep(reader: &mut Reader, object: &Object<'_>) -> Vec<(Option<String>, Load)> {
+    let Some(node) = object.get("sweep") else { return Vec::new() };
+    let Some(levels) = reader.object(node, &SWEEP) else { return Vec::new() };
+    let length = length(reader, object);
+    let (arrivals, max_in_flight) = openness(reader, object);
+    let (list, of_users) = match (levels.get("users"), levels.get("rate")) {
+        (Some(users), None) => (users, true),
+        (None, Some(rates)) => (rates, false),
+        _ => {
+            reader.problem(node.place, "a sweep is over `users` or over `rate`");
+            return Vec::new();
+        }
+    };
+    let items = reader.list(list, "a list of levels");
+    if items.is_empty() || items.len() > MOST_LEVELS {
+        reader.problem(list.place, format!("a sweep has 1 to {MOST_LEVELS} levels"));
+        return Vec::new();
+    }
+    let level = |item: &Node| {
+        let value = if of_users { user_count(reader, item) } else { rate_value(reader, item) };
+        let (value, length) = (value?, length?);
+        if value <= 0.0 {
+            reader.problem(item.place, "a level must be above zero");
+            return None;
+        }
+        let text = item.scalar_text().unwrap_or_default();
+        let curve = Curve::constant(value, length);
+        Some(if of_users {
+            (Some(format!("{text} users")), Load::Users { curve })
+        } else {
+            (Some(text), Load::Rate { curve, arrivals, max_in_flight })
+        })
+    };
+    items.iter().filter_map(level).collect()
+}

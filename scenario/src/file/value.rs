@@ -1,0 +1,103 @@
+//! Durations, rates, statuses and other small values in the plan's own notation.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::flow::Think;
+
+/// `10s`, `500ms`, `250us`, `2m`, `1h`, `1m30s`, `1.5s`.
+pub(super) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(us|µs|ms|s|m|h))+$";
+/// `300/s`, `100/m`, `5000/h`.
+pub(super) const RATE: &str = r"^[0-9]+(\.[0-9]+)?/(s|m|h)$";
+
+/// A duration in the plan's notation; the error says what is wrong.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const HELP: &str = "write a number with its unit, like 500ms, 10s, 2m or 1m30s";
+    let mut left = text.trim();
+    if left.is_empty() {
+        return Err(HELP);
+    }
+    let mut total = Duration::ZERO;
+    while !left.is_empty() {
+        let digits = left.find(|character: char| !(character.is_ascii_digit() || character == '.')).ok_or(HELP)?;
+        let (number, rest) = left.split_at(digits);
+        let letters = rest.find(|character: char| character.is_ascii_digit()).unwrap_or(rest.len());
+        let (unit, rest) = rest.split_at(letters);
+        let seconds = match unit {
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(HELP),
+        };
+        let number: f64 = number.parse().map_err(|_| HELP)?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long")?;
+        total = total.checked_add(part).ok_or("it is too long")?;
+        left = rest;
+    }
+    Ok(total)
+}
+
+/// Per second.
+pub(super) fn rate(text: &str) -> Result<f64, &'static str> {
+    const HELP: &str = "write a number per time, like 300/s, 100/m or 5000/h";
+    let (number, unit) = text.trim().split_once('/').ok_or(HELP)?;
+    let seconds = match unit.trim() {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(HELP),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| HELP)?;
+    if !number.is_finite() || number < 0.0 {
+        return Err("a rate can't be below zero");
+    }
+    Ok(number / seconds)
+}
+
+/// `200`, `2xx`, `200-204`.
+pub(super) fn status_range(text: &str) -> Result<(u16, u16), &'static str> {
+    const HELP: &str = "write a status like 200, a class like 2xx or a range like 200-204";
+    let valid = |status: u16| (100..=599).contains(&status);
+    let one = |text: &str| text.trim().parse::<u16>().ok().filter(|status| valid(*status)).ok_or(HELP);
+    if let Some(class) = text.strip_suffix("xx") {
+        let class: u16 = class.parse().map_err(|_| HELP)?;
+        return if (1..=5).contains(&class) { Ok((class * 100, class * 100 + 99)) } else { Err(HELP) };
+    }
+    let (low, high) = match text.split_once('-') {
+        Some((low, high)) => (one(low)?, one(high)?),
+        None => (one(text)?, one(text)?),
+    };
+    if low > high { Err("the range ends before it begins") } else { Ok((low, high)) }
+}
+
+/// `1s` or `1s..3s`.
+pub(super) fn think(text: &str) -> Result<Think, &'static str> {
+    match text.split_once("..") {
+        None => duration(text).map(Think::Fixed),
+        Some((low, high)) => {
+            let (low, high) = (duration(low)?, duration(high)?);
+            if low > high { Err("the range ends before it begins") } else { Ok(Think::Between(low, high)) }
+        }
+    }
+}
+
+/// Bytes in base64.
+pub(super) fn binary(text: &str) -> Result<Vec<u8>, &'static str> {
+    BASE64.decode(text.trim()).map_err(|_| "write the bytes in base64, like AAECAw==")
+}
+
+/// The text nearest to `given`, if it is near enough to be meant.
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |word: &str| strsim::damerau_levenshtein(given, word);
+    let limit = (given.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|word| (distance(word), word))
+        .filter(|(distance, word)| *distance <= limit && *distance < word.chars().count().max(2))
+        .min()
+        .map(|(_, word)| word)
+}

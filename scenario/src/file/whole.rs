@@ -1,0 +1,354 @@
+//! The plan as a whole: its parts, how scenarios follow one another, and the numbering of timed steps.
+
+use std::path::Path;
+use std::time::Duration;
+
+use groundswell_stats::StepId;
+use url::Url;
+
+use super::expect::status_set;
+use super::flow::{FlowReader, TimedSlot};
+use super::node::{self, Node};
+use super::problem::{Place, Problem};
+use super::reader::{Object, Reader};
+use super::shape::{HTTP, PLAN, READY, SCENARIO};
+use super::template::Names;
+use super::value::nearest;
+use super::{MAX_PLAN_BYTES, data, load, threshold};
+use crate::flow::StatusSet;
+use crate::load::Load;
+use crate::plan::{Connections, DataSet, HttpOptions, HttpVersion, Phase, Ready, Scenario, ScenarioStart, TimedStep};
+use crate::{Plan, PlanSource, Problems};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_READY: Duration = Duration::from_secs(30);
+/// Scenarios of one plan.
+const MOST_SCENARIOS: usize = 200;
+/// Timed steps times levels of one plan: each has histograms of its own on every worker.
+const MOST_STEPS: usize = 1_000;
+
+pub(super) fn compile(source: &PlanSource) -> Result<Plan, Problems> {
+    let problems = |problems: Vec<Problem>| Problems::new(&source.name, &source.text, problems);
+    let nowhere = |message: String| problems(vec![Problem { place: Place::default(), message, hint: None }]);
+    if source.text.len() > MAX_PLAN_BYTES {
+        let (size, most) = (source.text.len(), MAX_PLAN_BYTES);
+        return Err(nowhere(format!("the plan has {size} bytes, the limit is {most}; keep data in CSV files")));
+    }
+    let root = node::parse(&source.text).map_err(|problem| problems(vec![problem]))?;
+    if matches!(root.value, node::Value::Null) {
+        return Err(nowhere("the plan is empty; it needs at least `target` and `scenarios`".to_owned()));
+    }
+    let mut reader = Reader::default();
+    let plan = read(&mut reader, &root, source);
+    match plan {
+        Some(plan) if reader.problems.is_empty() => Ok(plan),
+        _ => Err(problems(reader.problems)),
+    }
+}
+
+fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
+    let object = reader.object(root, &PLAN)?;
+    let name = object.get("name").and_then(|node| reader.text(node)).unwrap_or_else(|| stem(&source.name));
+    let target = object.get("target").and_then(|node| target(reader, node));
+    let seed = object.get("seed").and_then(|node| reader.integer(node, 0, i64::MAX as u64)).unwrap_or(1);
+    let mut names = Names::new();
+    let vars = vars(reader, object.get("vars"), &mut names);
+    let data = data_sets(reader, object.get("data"), source, seed, &mut names);
+    let http = http(reader, object.get("http"), &names);
+    let ready = object.get("ready").and_then(|node| ready(reader, node));
+    let (scenarios, steps) = scenarios(reader, object.get("scenarios"), &names);
+    let thresholds = threshold::read(reader, object.get("thresholds"), &scenarios, &steps);
+    Some(Plan {
+        name,
+        target: target?,
+        ready,
+        http,
+        vars,
+        data,
+        scenarios,
+        steps,
+        thresholds,
+        seed,
+        hash: hash(source),
+    })
+}
+
+fn stem(name: &str) -> String {
+    Path::new(name).file_stem().map_or_else(|| "plan".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn target(reader: &mut Reader, node: &Node) -> Option<Url> {
+    const HINT: &str = "write it like http://127.0.0.1:8088";
+    let text = reader.text(node)?;
+    let url = match Url::parse(&text) {
+        Ok(url) => url,
+        Err(error) => {
+            reader.problem_with_hint(node.place, format!("`{text}` is not a URL: {error}"), HINT);
+            return None;
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        reader.problem_with_hint(node.place, format!("`{text}` is not an http or https URL"), HINT);
+        return None;
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        reader.problem(node.place, format!("`{text}`: the target can't have a query or a fragment; steps have them"));
+        return None;
+    }
+    Some(url)
+}
+
+fn vars(reader: &mut Reader, node: Option<&Node>, names: &mut Names) -> Vec<(String, serde_json::Value)> {
+    let mut vars = Vec::new();
+    for (name, value) in reader.named(node, "names with values") {
+        if value.scalar_text().is_none() {
+            reader.wrong_kind(value, "a text, number or boolean");
+            continue;
+        }
+        names.add(&name.text);
+        vars.push((name.text.clone(), value.to_json()));
+    }
+    vars
+}
+
+fn data_sets(
+    reader: &mut Reader,
+    node: Option<&Node>,
+    source: &PlanSource,
+    seed: u64,
+    names: &mut Names,
+) -> Vec<DataSet> {
+    let mut sets = Vec::new();
+    for (name, node) in reader.named(node, "data sets by name") {
+        match data::read(reader, &name.text, node, source, seed) {
+            Some(set) => {
+                names.add_with_attributes(&name.text, set.columns.clone());
+                sets.push(set);
+            }
+            // Its problem stands already; templates that use it are no further problems.
+            None => names.add(&name.text),
+        }
+    }
+    sets
+}
+
+fn http(reader: &mut Reader, node: Option<&Node>, names: &Names) -> HttpOptions {
+    let mut options = HttpOptions {
+        timeout: DEFAULT_TIMEOUT,
+        version: HttpVersion::Auto,
+        connections: Connections::PerUser,
+        cookies: true,
+        headers: Vec::new(),
+        insecure: false,
+    };
+    let Some(object) = node.and_then(|node| reader.object(node, &HTTP)) else { return options };
+    if let Some(timeout) = object.get("timeout").and_then(|node| reader.duration(node)) {
+        options.timeout = timeout;
+    }
+    let versions = [("auto", HttpVersion::Auto), ("1.1", HttpVersion::Http1), ("2", HttpVersion::Http2)];
+    options.version = reader.choice(object.get("version"), &versions, HttpVersion::Auto);
+    let owners =
+        [("per_user", Connections::PerUser), ("shared", Connections::Shared), ("per_request", Connections::PerRequest)];
+    options.connections = reader.choice(object.get("connections"), &owners, Connections::PerUser);
+    options.cookies = reader.flag(object.get("cookies"), true);
+    options.insecure = reader.flag(object.get("insecure"), false);
+    options.headers = super::flow::headers(reader, object.get("headers"), names);
+    options
+}
+
+fn ready(reader: &mut Reader, node: &Node) -> Option<Ready> {
+    let object = reader.object(node, &READY)?;
+    let url = object.get("get").and_then(|node| reader.text(node));
+    let status = object.get("status").and_then(|node| status_set(reader, node)).unwrap_or(StatusSet::Success);
+    let within = object.get("within").and_then(|node| reader.duration(node)).unwrap_or(DEFAULT_READY);
+    Some(Ready { url: url?, status, within })
+}
+
+/// A scenario whose place in time is not yet settled.
+struct Unplaced<'n> {
+    scenario: Scenario,
+    after: Vec<(&'n Node, String)>,
+    delay: Duration,
+    place: Place,
+}
+
+fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names) -> (Vec<Scenario>, Vec<TimedStep>) {
+    let entries = reader.named(node, "scenarios by name");
+    if let Some(node) = node.filter(|_| entries.is_empty()) {
+        reader.problem(node.place, "there is no scenario");
+    }
+    if entries.len() > MOST_SCENARIOS {
+        reader.problem(entries[MOST_SCENARIOS].0.place, format!("more than {MOST_SCENARIOS} scenarios"));
+    }
+    let mut steps = Vec::new();
+    let mut unplaced = Vec::new();
+    for (index, (name, node)) in entries.iter().take(MOST_SCENARIOS).enumerate() {
+        if let Some(scenario) = scenario(reader, index, name, node, names, &mut steps) {
+            unplaced.push(scenario);
+        }
+    }
+    if steps.len() > MOST_STEPS {
+        let place = node.map(|node| node.place).unwrap_or_default();
+        let message = format!("{} timed steps times levels, the limit is {MOST_STEPS}", steps.len());
+        reader.problem_with_hint(place, message, "give steps that belong together the same name");
+    }
+    let scenarios = place_in_time(reader, unplaced);
+    (scenarios, steps)
+}
+
+fn scenario<'n>(
+    reader: &mut Reader,
+    index: usize,
+    name: &node::Name,
+    node: &'n Node,
+    names: &Names,
+    steps: &mut Vec<TimedStep>,
+) -> Option<Unplaced<'n>> {
+    let object = reader.object(node, &SCENARIO)?;
+    let levels = object.get("load").map(|node| load::read(reader, node)).unwrap_or_default();
+    let mut flow = FlowReader::new(reader, names.of_scenario());
+    let steps_of_flow = object.get("flow").map(|node| flow.read(node)).unwrap_or_default();
+    let slots = flow.into_slots();
+    if let Some(flow) = object.get("flow")
+        && slots.is_empty()
+        && reader.problems.is_empty()
+    {
+        reader.problem(flow.place, "the flow does nothing that could be measured");
+    }
+    let phases = phases(index, levels, &slots, steps);
+    let after = reader.items(object.get("after"));
+    let after = after.into_iter().filter_map(|node| Some((node, reader.text(node)?))).collect();
+    let delay = object.get("start").and_then(|node| reader.duration_or_zero(node)).unwrap_or_default();
+    check_delay(reader, &object);
+    let scenario = Scenario {
+        name: name.text.clone(),
+        start: ScenarioStart::At(delay),
+        phases,
+        timed_steps: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+        flow: steps_of_flow,
+    };
+    Some(Unplaced { scenario, after, delay, place: name.place })
+}
+
+fn check_delay(reader: &mut Reader, object: &Object<'_>) {
+    if let Some(node) = object.get("after")
+        && matches!(&node.value, node::Value::List(items) if items.is_empty())
+    {
+        reader.problem(node.place, "`after` names no scenario");
+    }
+}
+
+/// One phase after another, each with its own series for every timed step.
+fn phases(
+    scenario: usize,
+    levels: Vec<(Option<String>, Load)>,
+    slots: &[TimedSlot],
+    steps: &mut Vec<TimedStep>,
+) -> Vec<Phase> {
+    let mut offset = Duration::ZERO;
+    let mut phases = Vec::new();
+    for (phase, (level, load)) in levels.into_iter().enumerate() {
+        let first_step = StepId(u32::try_from(steps.len()).unwrap_or(u32::MAX));
+        steps.extend(slots.iter().map(|slot| TimedStep {
+            scenario,
+            phase,
+            name: slot.name.clone(),
+            kind: slot.kind,
+            per_iteration: slot.per_iteration,
+        }));
+        let length = load.limit();
+        phases.push(Phase { level, offset, load, first_step });
+        offset += length;
+    }
+    phases
+}
+
+/// Resolves `after`: to an offset where every predecessor's end can be computed, else to their ends as they come.
+fn place_in_time(reader: &mut Reader, unplaced: Vec<Unplaced<'_>>) -> Vec<Scenario> {
+    let names: Vec<String> = unplaced.iter().map(|unplaced| unplaced.scenario.name.clone()).collect();
+    let mut predecessors: Vec<Vec<usize>> = Vec::new();
+    for scenario in &unplaced {
+        let mut indices = Vec::new();
+        for (node, name) in &scenario.after {
+            match names.iter().position(|known| known == name) {
+                Some(index) => indices.push(index),
+                None => {
+                    let hint = match nearest(name, names.iter().map(String::as_str)) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("scenarios: {}", names.join(", ")),
+                    };
+                    reader.problem_with_hint(node.place, format!("`after` names `{name}`, which is no scenario"), hint);
+                }
+            }
+        }
+        predecessors.push(indices);
+    }
+    if let Some(cycle) = cycle(&predecessors) {
+        let text: Vec<&str> = cycle.iter().map(|index| names[*index].as_str()).collect();
+        let place = cycle.first().map(|index| unplaced[*index].place).unwrap_or_default();
+        reader.problem(place, format!("the scenarios wait for each other in a circle: {}", text.join(" after ")));
+        return unplaced.into_iter().map(|unplaced| unplaced.scenario).collect();
+    }
+    let delays: Vec<(Duration, Place)> = unplaced.iter().map(|unplaced| (unplaced.delay, unplaced.place)).collect();
+    let mut scenarios: Vec<Scenario> = unplaced.into_iter().map(|unplaced| unplaced.scenario).collect();
+    let mut placed = vec![false; scenarios.len()];
+    // Without a cycle each round places at least one scenario, so as many rounds as scenarios are enough.
+    for _ in 0..scenarios.len() {
+        for index in 0..scenarios.len() {
+            if placed[index] || predecessors[index].iter().any(|predecessor| !placed[*predecessor]) {
+                continue;
+            }
+            placed[index] = true;
+            let mut ends = predecessors[index].iter().map(|predecessor| scenarios[*predecessor].end());
+            let latest = ends.try_fold(Duration::ZERO, |latest, end| Some(latest.max(end?)));
+            let (delay, place) = delays[index];
+            scenarios[index].start = match latest {
+                Some(latest) => ScenarioStart::At(latest + delay),
+                None => {
+                    if !delay.is_zero() {
+                        let message = format!("`start` of `{}` can't follow a scenario of iterations", names[index]);
+                        reader.problem_with_hint(place, message, "begin its flow with a `think` instead");
+                    }
+                    ScenarioStart::AfterEnd(predecessors[index].clone())
+                }
+            };
+        }
+    }
+    scenarios
+}
+
+/// The scenarios of a circle, the first one again at the end.
+fn cycle(predecessors: &[Vec<usize>]) -> Option<Vec<usize>> {
+    fn visit(at: usize, predecessors: &[Vec<usize>], path: &mut Vec<usize>, done: &mut [bool]) -> Option<Vec<usize>> {
+        if let Some(start) = path.iter().position(|index| *index == at) {
+            let mut cycle = path[start..].to_vec();
+            cycle.push(at);
+            return Some(cycle);
+        }
+        if done[at] {
+            return None;
+        }
+        path.push(at);
+        let found = predecessors[at].iter().find_map(|next| visit(*next, predecessors, path, done));
+        path.pop();
+        done[at] = true;
+        found
+    }
+    let mut done = vec![false; predecessors.len()];
+    (0..predecessors.len()).find_map(|index| visit(index, predecessors, &mut Vec::new(), &mut done))
+}
+
+/// BLAKE3 over the text and every data file with its path, each with its length before it.
+fn hash(source: &PlanSource) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut feed = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    feed(source.text.as_bytes());
+    for (path, content) in &source.files {
+        feed(path.as_bytes());
+        feed(content.as_deref().unwrap_or_default());
+    }
+    hasher.finalize().to_hex().chars().take(16).collect()
+}

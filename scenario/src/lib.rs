@@ -1,0 +1,31 @@
+//! From the plan file to the plan: parsing, validation, schedules and shares.
+//!
+//! Pure by rule: no async, no clock, no I/O. The path of data through this crate:
+//!
+//! [`PlanSource`] (text and data files) → [`Plan::compile`] → [`Plan`], or every [`Problem`] at once
+//! → [`Schedule`] of each phase → the part of it that a [`Share`] owns.
+//!
+//! # Layout
+//! - [`plan`]: the validated plan and what is common to its scenarios
+//! - [`flow`]: the steps of a scenario
+//! - [`load`]: how much load, when
+//! - [`schedule`]: ordinal → intended offset
+//! - [`planned`]: what a plan asks for before anything has run
+//! - [`share`]: which ordinals belong to which agent and worker
+//! - [`threshold`]: what the run is judged by
+//! - [`mod@file`]: the plan file: located YAML, the table of keys, diagnostics, the JSON Schema
+
+pub mod file;
+pub mod flow;
+pub mod load;
+pub mod plan;
+pub mod planned;
+pub mod schedule;
+pub mod share;
+pub mod threshold;
+
+pub use file::problem::{Problem, Problems};
+pub use plan::{Plan, PlanSource, Scenario};
+pub use schedule::Schedule;
+pub use share::Share;
+pub use threshold::Threshold;

@@ -1,0 +1,93 @@
+//! What a person sees of a plan with problems: a snapshot of each kind.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use groundswell_scenario::{Plan, PlanSource};
+
+fn source(text: &str) -> PlanSource {
+    let files = [
+        ("words.csv".to_owned(), Ok(b"word,limit\nrust,1\ngraph,2\n".to_vec())),
+        ("empty.csv".to_owned(), Ok(b"word,limit\n".to_vec())),
+        ("ragged.csv".to_owned(), Ok(b"word,limit\nrust\n".to_vec())),
+        ("gone.csv".to_owned(), Err("No such file or directory".to_owned())),
+    ];
+    PlanSource { name: "plan.yaml".into(), text: text.into(), files: BTreeMap::from(files) }
+}
+
+fn check(text: &str) -> String {
+    match Plan::compile(&source(text)) {
+        Ok(_) => "valid\n".to_owned(),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+/// A plan with these lines for its only scenario.
+fn scenario(lines: &str) -> String {
+    format!("target: http://localhost\nscenarios:\n  one:\n{lines}\n")
+}
+
+const LOAD: &str = "    load: { users: 1, for: 1s }\n";
+
+macro_rules! problems {
+    ($($name:ident: $plan:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let mut settings = insta::Settings::clone_current();
+            settings.set_omit_expression(true);
+            settings.bind(|| insta::assert_snapshot!(stringify!($name), check(&$plan)));
+        })*
+    };
+}
+
+problems! {
+    unknown_key: scenario("    load: { users: 1, fro: 1s }\n    flow: [ { get: /x, exspect: {} } ]");
+    wrong_unit: scenario("    load: { rate: 5, for: 10 }\n    flow: [ { get: /x, timeout: 5 minutes } ]");
+    negative_rate: scenario("    load: { rate: -5/s, for: 10s }\n    flow: [ { get: /x } ]");
+    negative_users: scenario("    load: { users: -5, for: 10s }\n    flow: [ { get: /x } ]");
+    no_load: scenario("    load: { for: 10s }\n    flow: [ { get: /x } ]");
+    two_loads: scenario("    load: { rate: 1/s, iterations: 5, for: 10s }\n    flow: [ { get: /x } ]");
+    no_length: scenario("    load: { users: 5 }\n    flow: [ { get: /x } ]");
+    stages_with_for: scenario("    load: { users: { stages: [ { to: 5, for: 1s } ] }, for: 1s }\n    flow: [ { get: /x } ]");
+    missing_csv: format!("data: {{ words: {{ csv: gone.csv }} }}\n{}", scenario(&format!("{LOAD}    flow: [ {{ get: '/{{{{ words.word }}}}' }} ]")));
+    empty_csv: format!("data: {{ a: {{ csv: empty.csv }}, b: {{ csv: ragged.csv }} }}\n{}", scenario(&format!("{LOAD}    flow: [ {{ get: / }} ]")));
+    cyclic_after: "target: http://localhost\nscenarios:\n  a: { after: c, load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n  b: { after: a, load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n  c: { after: b, load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n";
+    unknown_after: "target: http://localhost\nscenarios:\n  first: { load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n  then: { after: fist, load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n";
+    undefined_variable: format!("vars: {{ tenant: acme }}\n{}", scenario(&format!("{LOAD}    flow: [ {{ get: '/{{{{ tennant }}}}' }} ]")));
+    captured_later: scenario(&format!("{LOAD}    flow: [ {{ get: '/{{{{ id }}}}' }}, {{ get: /x, capture: {{ id: $.id }} }} ]"));
+    unknown_column: format!("data: {{ words: {{ csv: words.csv }} }}\n{}", scenario(&format!("{LOAD}    flow: [ {{ get: '/{{{{ words.wrod }}}}' }} ]")));
+    malformed_template: scenario(&format!("{LOAD}    flow: [ {{ get: '/{{{{ user' }} ]"));
+    bad_regex_and_path: scenario(&format!("{LOAD}    flow: [ {{ get: /x, expect: {{ matches: '(', json: {{ nodes: 1 }} }} }} ]"));
+    send_outside: scenario(&format!("{LOAD}    flow: [ {{ send: hello }} ]"));
+    repeat_of_nothing: scenario(&format!("{LOAD}    flow: [ {{ repeat: 3 }} ]"));
+    two_bodies: scenario(&format!("{LOAD}    flow: [ {{ post: /x, text: a, json: 1 }} ]"));
+    two_kinds: scenario(&format!("{LOAD}    flow: [ {{ get: /x, post: /y }}, {{ name: z }} ]"));
+    same_name: scenario(&format!("{LOAD}    flow: [ {{ get: /x, name: a }}, {{ websocket: /y, name: a }} ]"));
+    close_code: scenario(&format!("{LOAD}    flow: [ {{ websocket: /, flow: [ {{ close: 1006 }} ] }} ]"));
+    thresholds: format!("{}thresholds: [ on.p95 < 5ms, one.p9x < 5ms, one.p95 < 5, one.error_rate < 5ms, one.p95 < 5ms over 90s, soon ]\n", scenario(&format!("{LOAD}    flow: [ {{ get: / }} ]")));
+    empty_file: "";
+    not_a_mapping: "- one\n- two\n";
+    syntax_error: "target: http://localhost\nscenarios: [a: {\n";
+    tab: "target: http://localhost\nscenarios:\n\tone: 1\n";
+    duplicate_key: "target: http://localhost\ntarget: http://localhost\nscenarios: {}\n";
+    ten_megabytes: format!("target: http://localhost\n# {}\n", "x".repeat(10_000_000));
+    alias_bomb: bomb();
+    bad_target: "target: localhost:80\nscenarios: {}\n";
+}
+
+/// Ten levels of ten aliases: ten billion values.
+fn bomb() -> String {
+    let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..10 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(",");
+        text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+    }
+    text
+}
+
+/// A long line is cut, so that a plan of one line does not flood the terminal.
+#[test]
+fn a_long_line_is_cut() {
+    let text = check(&format!("target: http://localhost\nname: {{ a: {} }}\nscenarios: {{}}\n", "x".repeat(100_000)));
+    assert!(text.len() < 2_000, "{} bytes", text.len());
+}
