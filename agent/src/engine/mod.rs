@@ -1,0 +1,244 @@
+//! The engine: turns a plan and a share into operations and samples. It knows no gRPC.
+//!
+//! One worker thread for each core, each with a single-threaded runtime, its own users, connections, timers and
+//! recorder; nothing is shared on the path of a request. The session thread talks to workers by messages only.
+//!
+//! # Layout
+//! - `worker`: a worker thread and what it answers
+//! - `phase`: the load models: users, arrivals, iterations
+//! - `iteration`: one user's way through the flow
+//! - `check`: expectations and captures
+//! - `render`: templates
+//! - `recording`: operations and their account
+
+mod check;
+mod iteration;
+mod phase;
+mod recording;
+mod render;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use groundswell_scenario::plan::Ready;
+use groundswell_scenario::{Plan, Share};
+use groundswell_stats::Delta;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::transport::{Failure, HttpTransport, Request, ReqwestTransport, Tls};
+use worker::{Command, WorkerSpec};
+
+/// Commands that wait for one busy worker; the session sends at most a start, a stop and a seal at a time.
+const COMMAND_QUEUE: usize = 8;
+/// Pause between two tries of the readiness check.
+const READY_PAUSE: Duration = Duration::from_millis(250);
+/// Limit of one try of the readiness check.
+const READY_TRY: Duration = Duration::from_secs(5);
+
+/// Why an agent can't take part in a run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the HTTP client can't be set up: {0}")]
+    Http(#[from] reqwest::Error),
+    #[error("worker thread can't be started: {0}")]
+    Thread(std::io::Error),
+    #[error("raw samples can't be written to {path}: {source}")]
+    RawSamples { path: PathBuf, source: std::io::Error },
+    #[error("template can't be compiled: {0}")]
+    Template(#[from] minijinja::Error),
+}
+
+/// What an agent measured since the last seal.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// The figures; the window is from the last seal to this one.
+    pub(crate) delta: Delta,
+    /// Iterations decided so far, by (scenario, phase).
+    pub(crate) cursors: BTreeMap<(usize, usize), u64>,
+    /// CPU time of the busiest worker, in thousandths of the window.
+    pub(crate) cpu_permille: u32,
+    /// Users at work.
+    pub(crate) users: u32,
+    /// Every worker has ended its part.
+    pub(crate) finished: bool,
+}
+
+/// The workers of one run.
+pub(crate) struct Engine {
+    plan: Arc<Plan>,
+    tls: Tls,
+    workers: Vec<Worker>,
+    finished: mpsc::Receiver<()>,
+    sealed_until_us: u64,
+}
+
+struct Worker {
+    commands: mpsc::Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineOptions {
+    /// Worker threads, at least 1.
+    pub(crate) workers: u32,
+    /// Name of the agent, for threads and raw sample files.
+    pub(crate) agent: String,
+    /// Directory that gets a CSV of every sample; a mode for tests.
+    pub(crate) raw_samples: Option<PathBuf>,
+}
+
+impl Engine {
+    /// Starts the workers; they wait for [`Engine::start`].
+    pub(crate) fn prepare(plan: Arc<Plan>, share: &Share, options: &EngineOptions) -> Result<Self, PrepareError> {
+        let tls = Tls::new(plan.http.insecure)?;
+        let (finished_tx, finished) = mpsc::channel(options.workers.max(1) as usize);
+        let mut workers = Vec::new();
+        for index in 0..options.workers.max(1) {
+            let spec = WorkerSpec {
+                plan: Arc::clone(&plan),
+                share: share.split(index, options.workers.max(1)),
+                tls: tls.clone(),
+                raw_samples: raw_file(options, index)?,
+            };
+            let load = spec.prepare()?;
+            let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+            let finished = finished_tx.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("{}-worker-{index}", options.agent))
+                .spawn(move || worker::run(load, inbox, &finished))
+                .map_err(PrepareError::Thread)?;
+            workers.push(Worker { commands, thread: Some(thread) });
+        }
+        Ok(Engine { plan, tls, workers, finished, sealed_until_us: 0 })
+    }
+
+    /// Waits until the target's readiness check holds; else says what it answered last.
+    pub(crate) fn check_target(&self) -> impl Future<Output = Result<(), String>> + use<> {
+        let (plan, tls) = (Arc::clone(&self.plan), self.tls.clone());
+        async move {
+            match &plan.ready {
+                None => Ok(()),
+                Some(ready) => wait_until_ready(&plan, ready, &tls).await,
+            }
+        }
+    }
+
+    /// Starts the load at T0.
+    pub(crate) async fn start(&self, t0: Instant) {
+        self.tell_all(|| Command::Start(t0)).await;
+    }
+
+    /// Issues no further operation; what is in flight may go on for `grace`. `reason` is the account's word for what is
+    /// not generated because of it.
+    pub(crate) async fn stop(&self, reason: &str, grace: Duration) {
+        self.tell_all(|| Command::Stop { reason: reason.to_owned(), grace }).await;
+    }
+
+    /// Returns when a worker has ended its part; a seal then tells whether all have.
+    pub(crate) async fn worker_finished(&mut self) {
+        if self.finished.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Takes what was measured since the last seal. `now_us` is the run's time.
+    pub(crate) async fn seal(&mut self, now_us: u64) -> Result<Sealed, groundswell_stats::Overflow> {
+        let mut answers = Vec::new();
+        for worker in &self.workers {
+            let (answer, answered) = oneshot::channel();
+            if worker.commands.send(Command::Seal(answer)).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        let mut sealed = Sealed { finished: true, ..Sealed::default() };
+        sealed.delta.from_us = self.sealed_until_us;
+        sealed.delta.to_us = now_us;
+        for answer in answers {
+            let Ok(part) = answer.await else { continue };
+            let part_delta = Delta { from_us: self.sealed_until_us, to_us: now_us, steps: part.steps };
+            sealed.delta.add(&part_delta)?;
+            for (phase, decided) in part.cursors {
+                *sealed.cursors.entry(phase).or_default() += decided;
+            }
+            let window_us = now_us.saturating_sub(self.sealed_until_us).max(1);
+            let permille = (part.cpu_us.saturating_mul(1000) / window_us).min(1000);
+            sealed.cpu_permille = sealed.cpu_permille.max(u32::try_from(permille).unwrap_or(1000));
+            sealed.users += part.users;
+            sealed.finished &= part.finished;
+        }
+        self.sealed_until_us = now_us;
+        Ok(sealed)
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            // A worker that is gone has nothing left to be told.
+            let _ = worker.commands.send(command()).await;
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// Closing the command channel ends a worker; whatever it still had in flight is dropped with it.
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            let (closed, _) = mpsc::channel(1);
+            worker.commands = closed;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+fn raw_file(options: &EngineOptions, worker: u32) -> Result<Option<std::fs::File>, PrepareError> {
+    let Some(directory) = &options.raw_samples else { return Ok(None) };
+    let path = directory.join(format!("{}-{worker}.csv", options.agent));
+    match std::fs::File::create(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(source) => Err(PrepareError::RawSamples { path, source }),
+    }
+}
+
+async fn wait_until_ready(plan: &Plan, ready: &Ready, tls: &Tls) -> Result<(), String> {
+    let deadline = Instant::now() + ready.within;
+    let client = ReqwestTransport::new(&plan.http, tls).map_err(|error| error.to_string())?;
+    let url = plan.target.join(&ready.url).map_err(|error| format!("{}: {error}", ready.url))?;
+    loop {
+        let request = Request {
+            method: http::Method::GET,
+            url: url.clone(),
+            headers: http::HeaderMap::new(),
+            body: None,
+            timeout: READY_TRY.min(deadline.saturating_duration_since(Instant::now())),
+            keep_body: false,
+        };
+        let answer = match client.send(request).await {
+            Ok(response) if ready.status.contains(response.status) => return Ok(()),
+            Ok(response) => format!("it answered with status {}", response.status),
+            Err(Failure::Timeout) => "it did not answer in time".to_owned(),
+            Err(Failure::Error(class)) => match class.as_str() {
+                "dns" => "its name could not be resolved".to_owned(),
+                "connection_refused" => "nothing listens there".to_owned(),
+                other => format!("the check failed: {}", other.replace('_', " ")),
+            },
+        };
+        if Instant::now() + READY_PAUSE >= deadline {
+            let within = humantime::format_duration(ready.within);
+            return Err(format!("{url} was not ready within {within}; {answer}"));
+        }
+        tokio::time::sleep(READY_PAUSE).await;
+    }
+}

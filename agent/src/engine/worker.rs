@@ -1,0 +1,275 @@
+//! A worker: one thread, one single-threaded runtime, its part of the agent's share.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use groundswell_scenario::plan::{Connections, ScenarioStart};
+use groundswell_scenario::{Plan, Share};
+use groundswell_stats::{StepDelta, StepId};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::PrepareError;
+use super::phase;
+use super::recording::Recording;
+use super::render::{DataFeed, Templates};
+use crate::clock::RunClock;
+use crate::timer::Timer;
+use crate::transport::{ReqwestTransport, Tls};
+
+/// What a worker is told.
+pub(super) enum Command {
+    /// Start the load at T0.
+    Start(Instant),
+    /// Issue nothing more; cut off what is still in flight after the grace.
+    Stop { reason: String, grace: Duration },
+    /// Hand over what was measured.
+    Seal(oneshot::Sender<WorkerSealed>),
+}
+
+/// What one worker measured since its last seal.
+pub(super) struct WorkerSealed {
+    pub(super) steps: BTreeMap<StepId, StepDelta>,
+    pub(super) cursors: BTreeMap<(usize, usize), u64>,
+    pub(super) cpu_us: u64,
+    pub(super) users: u32,
+    pub(super) finished: bool,
+}
+
+/// What a worker is made of; it crosses to the worker's thread.
+pub(super) struct WorkerSpec {
+    pub(super) plan: Arc<Plan>,
+    pub(super) share: Share,
+    pub(super) tls: Tls,
+    pub(super) raw_samples: Option<File>,
+}
+
+/// A [`WorkerSpec`] whose parts that can fail were made.
+pub(super) struct PreparedWorker {
+    spec: WorkerSpec,
+    templates: Templates,
+    transport: ReqwestTransport,
+}
+
+impl WorkerSpec {
+    pub(super) fn prepare(self) -> Result<PreparedWorker, PrepareError> {
+        let templates = Templates::of(&self.plan)?;
+        let transport = ReqwestTransport::new(&self.plan.http, &self.tls)?;
+        Ok(PreparedWorker { spec: self, templates, transport })
+    }
+}
+
+/// What all tasks of a worker share.
+pub(super) struct Context {
+    pub(super) plan: Arc<Plan>,
+    pub(super) share: Share,
+    pub(super) clock: RunClock,
+    pub(super) timer: Timer,
+    pub(super) recording: Rc<Recording>,
+    pub(super) templates: Templates,
+    pub(super) data: Vec<DataFeed>,
+    pub(super) tls: Tls,
+    pub(super) stop: Rc<StopSignal>,
+    transport: ReqwestTransport,
+    ended: Vec<CancellationToken>,
+}
+
+/// "Issue nothing more", with the reason for the account.
+#[derive(Default)]
+pub(super) struct StopSignal {
+    token: CancellationToken,
+    reason: RefCell<Option<&'static str>>,
+}
+
+impl StopSignal {
+    /// The reason, once stopped.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        *self.reason.borrow()
+    }
+
+    fn stop(&self, reason: &str) {
+        // Reasons are few and known; one that a newer coordinator made up is still a stop.
+        let known = ["interrupted", "threshold", "agent_lost", "coordinator_lost", "client_gone", "start_failed"];
+        let reason = known.into_iter().find(|known| *known == reason).unwrap_or("stopped");
+        self.reason.borrow_mut().get_or_insert(reason);
+        self.token.cancel();
+    }
+}
+
+impl Context {
+    /// Waits until the deadline; false when the run was stopped before it.
+    pub(super) async fn pause_until(&self, deadline: Instant) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.token.cancelled() => false,
+            () = self.timer.sleep_until(deadline) => true,
+        }
+    }
+
+    /// The connections of one user.
+    pub(super) fn transport(&self) -> ReqwestTransport {
+        match self.plan.http.connections {
+            Connections::Shared | Connections::PerRequest => self.transport.clone(),
+            // The worker's own client was built from the same options, so this can't fail where that did not; should it
+            // fail all the same, sharing connections keeps the load up.
+            Connections::PerUser => {
+                ReqwestTransport::new(&self.plan.http, &self.tls).unwrap_or_else(|_| self.transport.clone())
+            }
+        }
+    }
+}
+
+/// The worker's thread. Ends when the command channel is closed.
+pub(super) fn run(worker: PreparedWorker, commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker's runtime can't be started");
+            return;
+        }
+    };
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, serve(worker, commands, finished));
+    // What was cut off is dropped within the runtime: a connection that goes back to its pool may start a task.
+    let _within = runtime.enter();
+    drop(tasks);
+}
+
+async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
+    let PreparedWorker { mut spec, templates, transport } = worker;
+    let recording = Recording::new(spec.plan.steps.len(), spec.raw_samples.take());
+    let stop = Rc::new(StopSignal::default());
+    // Until Start there is only this: seals (empty ones) and a stop.
+    let mut cpu = CpuMeter::new();
+    let t0 = loop {
+        match commands.recv().await {
+            Some(Command::Start(t0)) => break t0,
+            Some(Command::Stop { reason, .. }) => stop.stop(&reason),
+            Some(Command::Seal(answer)) => {
+                let _ = answer.send(sealed(&recording, &mut cpu, stop.reason().is_some()));
+            }
+            None => return,
+        }
+    };
+    let context = Rc::new(Context {
+        data: spec.plan.data.iter().map(|set| DataFeed::new(set, &spec.share)).collect(),
+        ended: spec.plan.scenarios.iter().map(|_| CancellationToken::new()).collect(),
+        plan: spec.plan,
+        share: spec.share,
+        clock: RunClock::new(t0),
+        timer: Timer::new(),
+        recording: Rc::clone(&recording),
+        templates,
+        tls: spec.tls,
+        stop: Rc::clone(&stop),
+        transport,
+    });
+    let mut load = Some(Box::pin(all_scenarios(Rc::clone(&context))));
+    let mut driver = pin!(context.timer.drive());
+    let mut cut_off_at: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                None => return,
+                Some(Command::Start(_)) => {}
+                Some(Command::Stop { reason, grace }) => {
+                    stop.stop(&reason);
+                    cut_off_at = Some(Instant::now() + grace);
+                }
+                Some(Command::Seal(answer)) => {
+                    let _ = answer.send(sealed(&recording, &mut cpu, load.is_none()));
+                }
+            },
+            () = &mut driver => {}
+            () = ended(&mut load) => {
+                let _ = finished.send(()).await;
+            }
+            () = deadline(cut_off_at), if load.is_some() => {
+                // Dropping the tasks counts every operation in flight as aborted.
+                load = None;
+                let _ = finished.send(()).await;
+            }
+        }
+    }
+}
+
+/// Returns once, when the load has ended; then never again.
+async fn ended(load: &mut Option<std::pin::Pin<Box<impl Future<Output = ()>>>>) {
+    match load {
+        Some(running) => {
+            running.await;
+            *load = None;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn deadline(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn all_scenarios(context: Rc<Context>) {
+    let scenarios = (0..context.plan.scenarios.len()).map(|index| scenario(Rc::clone(&context), index));
+    futures_util::future::join_all(scenarios).await;
+}
+
+async fn scenario(context: Rc<Context>, index: usize) {
+    let scenario = &context.plan.scenarios[index];
+    let origin = match &scenario.start {
+        ScenarioStart::At(offset) => context.clock.at(*offset),
+        ScenarioStart::AfterEnd(predecessors) => {
+            for predecessor in predecessors {
+                context.ended[*predecessor].cancelled().await;
+            }
+            Instant::now()
+        }
+    };
+    let phases = (0..scenario.phases.len()).map(|phase| phase::run(Rc::clone(&context), index, phase, origin));
+    futures_util::future::join_all(phases).await;
+    context.ended[index].cancel();
+}
+
+fn sealed(recording: &Recording, cpu: &mut CpuMeter, finished: bool) -> WorkerSealed {
+    WorkerSealed {
+        steps: recording.seal(),
+        cursors: recording.cursors(),
+        cpu_us: cpu.lap_us(),
+        users: recording.users(),
+        finished,
+    }
+}
+
+/// CPU time of the calling thread.
+struct CpuMeter {
+    last: Duration,
+}
+
+impl CpuMeter {
+    fn new() -> Self {
+        CpuMeter { last: thread_cpu() }
+    }
+
+    fn lap_us(&mut self) -> u64 {
+        let now = thread_cpu();
+        let lap = now.saturating_sub(self.last);
+        self.last = now;
+        crate::clock::micros(lap)
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
