@@ -1,0 +1,12 @@
+//! The coordinator: fleet, run state machine, merge, thresholds, verdict, report, and the gRPC server around them.
+//!
+//! # Layout
+//! - [`run`]: one run from submission to report; a state machine without sockets or clocks
+//! - [`fleet`]: the agents and their states; as pure
+//! - [`report`]: the merged answer and its renderings
+//! - [`server`]: gRPC around them; the only part that names the wire
+
+pub mod fleet;
+pub mod report;
+pub mod run;
+pub mod server;

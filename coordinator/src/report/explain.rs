@@ -1,0 +1,417 @@
+//! What an error class means, its likely cause, and what to do about it.
+
+use std::collections::BTreeMap;
+
+use super::Report;
+use super::text::label;
+
+/// Classes without a number in them.
+const CLASSES: &[(&str, &str)] = &[
+    (
+        "connection_refused",
+        "nothing listened at the target's address: the target is not running, listens on another port, or its queue \
+         of connections is full; check `target` and the target's log",
+    ),
+    (
+        "connection_reset",
+        "the target, or something between, cut the connection: it crashed, restarted, ran into a limit, or closed \
+         an idle connection at the moment it was used again; check the target's log and the idle timeouts of \
+         proxies",
+    ),
+    (
+        "connection_closed",
+        "the target closed the connection before its response was complete: it crashed or restarted, or its \
+         keep-alive time is shorter than the pauses of the plan; check the target's log",
+    ),
+    (
+        "connect_failed",
+        "no connection could be opened: the target's network can't be reached from the agent; check routes and \
+         firewalls between the two",
+    ),
+    (
+        "dns",
+        "the name of the target could not be resolved: it is misspelt, or the agent's name server does not know it; \
+         try it on the agent's machine",
+    ),
+    (
+        "tls",
+        "the TLS handshake failed: the certificate is expired, is for another name, or comes from an unknown CA, or \
+         the target does not speak TLS on this port; for a test system `http.insecure: true` skips the check",
+    ),
+    (
+        "timeout",
+        "no complete answer within the time limit: the target was overloaded or hung; the operation's age then counts \
+         as response time; look at the target's load, or raise `timeout` if such answers are acceptable",
+    ),
+    (
+        "connect_timeout",
+        "the connection was not accepted in time: the target's queue of connections is full, or a firewall drops \
+         packets without an answer; check both",
+    ),
+    (
+        "aborted",
+        "the operation was still going on when the run ended and was cut off; its age at that moment counts as \
+         response time; many of them mean that the target had fallen behind",
+    ),
+    (
+        "expect_header",
+        "a response header is not what `expect.header` asks for; send the request once with `groundswell check \
+         --once` to see the response",
+    ),
+    (
+        "expect_body",
+        "the response body does not have the text that `expect.contains` or `expect.matches` asks for; under load \
+         that is often an error page with a good status",
+    ),
+    (
+        "expect_json",
+        "the response body is no JSON, or a value in it is not what `expect.json` asks for; under load that is \
+         often an empty or partial result",
+    ),
+    (
+        "expect_max_time",
+        "the response was good but took longer than `expect.max_time`: the target was too slow for the plan's limit",
+    ),
+    (
+        "capture_missing",
+        "the response was good but lacks a value that `capture` takes from it: the path or pattern does not fit, or \
+         the result was empty; later steps that use the value are not generated",
+    ),
+    (
+        "template",
+        "a template could not be rendered, most often because an earlier step did not capture its value; look at \
+         that step's errors first",
+    ),
+    (
+        "protocol",
+        "the answer is malformed HTTP or WebSocket: something else listens on this port, the target speaks another \
+         version (`http.version`), or TLS and plain text are mixed up",
+    ),
+    (
+        "body_too_large",
+        "the answer is larger than an agent keeps in memory (16 MiB), so it was cut off; ask the target for less",
+    ),
+    (
+        "too_many_open_files",
+        "the agent ran out of file descriptors, so this is no fault of the target: raise the limit (`ulimit -n`) or \
+         use more agents",
+    ),
+    (
+        "no_free_port",
+        "the agent ran out of local ports, so this is no fault of the target: keep connections open \
+         (`http.connections: per_user`), widen `ip_local_port_range`, or use more agents",
+    ),
+    (
+        "ws_handshake",
+        "the server's answer to the WebSocket upgrade is malformed, such as a wrong accept key or a subprotocol \
+         nobody asked for: a proxy between changes headers, or the server's WebSocket library is faulty",
+    ),
+    (
+        "ws_receive_timeout",
+        "no message that `receive` waits for came within its time: the server did not send it, was too slow, or \
+         sends something that the step does not match; compare the messages received with those matched",
+    ),
+    (
+        "ws_write_buffer_full",
+        "the server did not read what was sent, and the agent's buffer for its connection filled up (16 MiB): the \
+         server is slower than the plan sends, or hangs",
+    ),
+];
+
+/// Statuses of an answer that the plan does not expect: status, its name, likely cause and what to do.
+const STATUSES: &[(u16, &str, &str)] = &[
+    (
+        400,
+        "Bad Request",
+        "the request is not well-formed for it; check the step's body, query and headers, and the values that \
+         templates put into them",
+    ),
+    (
+        401,
+        "Unauthorized",
+        "credentials are missing, wrong or expired; check the step's headers and any login step before it",
+    ),
+    (
+        403,
+        "Forbidden",
+        "the credentials do not allow this, or a firewall or bot filter blocks the load; check the account's rights \
+         and the filter's rules",
+    ),
+    (404, "Not Found", "the path does not exist there; check the step's path, `target`, and captured ids"),
+    (405, "Method Not Allowed", "the path exists but not for this method; check the step's method"),
+    (
+        408,
+        "Request Timeout",
+        "the server gave up waiting for the request; it was overloaded, or the agent was, see its send lag",
+    ),
+    (
+        409,
+        "Conflict",
+        "requests got in each other's way or repeat each other; give each user rows of its own through `data`, or \
+         expect 409 if it is a good answer",
+    ),
+    (413, "Content Too Large", "the body is larger than the server or a proxy allows; send less or raise its limit"),
+    (415, "Unsupported Media Type", "the body's content type is not the one it wants; check the `content-type` header"),
+    (
+        422,
+        "Unprocessable Content",
+        "the body is well-formed but its values are refused; check what templates put into it",
+    ),
+    (
+        429,
+        "Too Many Requests",
+        "a rate limit of the server or a proxy applies, so the figures are those of the limit; raise it for the \
+         agents or lower the load",
+    ),
+    (500, "Internal Server Error", "the server failed on the request; its log says why"),
+    (
+        502,
+        "Bad Gateway",
+        "a proxy got no valid answer from the server behind it; that server crashed, restarted or refused \
+         connections",
+    ),
+    (
+        503,
+        "Service Unavailable",
+        "the server was overloaded, starting or shutting down, or a proxy has no healthy server behind it",
+    ),
+    (504, "Gateway Timeout", "a proxy waited too long for the server behind it; that server was overloaded or hung"),
+];
+
+/// Statuses that refuse a WebSocket upgrade: status, likely cause and what to do.
+const UPGRADES: &[(u16, &str)] = &[
+    (
+        200,
+        "it answered as to plain HTTP; the route is no WebSocket, or a proxy between does not forward the Upgrade \
+         header",
+    ),
+    (400, "the route is no WebSocket endpoint, or it wants another version, subprotocol or header"),
+    (401, "credentials are missing, wrong or expired; check the step's headers"),
+    (
+        403,
+        "the credentials or the Origin header are not allowed; check the step's headers and the server's list of \
+         origins",
+    ),
+    (404, "the route does not exist, or its server has no WebSocket library"),
+    (426, "the route is no WebSocket endpoint, or it wants another version of the protocol"),
+    (429, "a limit on new connections applies; raise it for the agents or let users join more slowly"),
+    (503, "the server or a proxy is at its limit of connections, or has no healthy server behind it"),
+];
+
+/// Codes of RFC 6455, section 7.4.1, and of IANA's registry of WebSocket close codes: code, what happened, what to do.
+const CLOSE_CODES: &[(u16, &str)] = &[
+    (1000, "normal: the server was done before the plan was; check the order of the flow's steps"),
+    (1001, "going away: the server is shutting down or restarting, or closed an idle connection"),
+    (1002, "protocol error: the server could not make sense of a frame; a proxy between may change the stream"),
+    (1003, "unsupported data: the server does not take this kind of message, such as binary where it wants text"),
+    (1005, "no code given: the server closed without saying why; its log may tell"),
+    (
+        1006,
+        "abnormal: the connection broke without a closing handshake; the server crashed, or a proxy cut it, often \
+         for being idle",
+    ),
+    (
+        1007,
+        "invalid payload: the server found a message that is not what it claims to be, such as text that is no UTF-8",
+    ),
+    (1008, "policy violation: the server refuses a message or the user; check credentials and its limits"),
+    (1009, "message too big: a message is larger than the server takes; send less or raise its limit"),
+    (1010, "mandatory extension: an extension of the protocol was expected that was not agreed on"),
+    (1011, "internal error: the server failed on a message; its log says why"),
+    (1012, "service restart: the server is restarting"),
+    (1013, "try again later: the server is overloaded and sheds connections"),
+    (1014, "bad gateway: a proxy got no valid answer from the server behind it"),
+    (1015, "TLS handshake: it failed; check the certificate"),
+];
+
+/// What an error class means, its likely cause, and what to do: one sentence, without a full stop. An unknown class,
+/// such as one of a newer agent, gets a sentence that names it.
+pub fn explain(class: &str) -> String {
+    if let Some((_, text)) = CLASSES.iter().find(|(name, _)| *name == class) {
+        return (*text).to_owned();
+    }
+    let family = class.rsplit_once('_').and_then(|(family, number)| Some((family, number.parse::<u16>().ok()?)));
+    match family {
+        Some(("status", status)) => explain_status(status),
+        Some(("ws_upgrade_refused", status)) => explain_upgrade(status),
+        Some(("ws_closed", code)) => explain_close(code),
+        _ => format!("failed with {class}, a class that this version of groundswell has no explanation for"),
+    }
+}
+
+fn explain_status(status: u16) -> String {
+    if let Some((_, name, cause)) = STATUSES.iter().find(|(known, _, _)| *known == status) {
+        return format!("the target answered {status} {name}: {cause}");
+    }
+    let cause = match status {
+        100..=299 => "that is a success, but not a status that the step expects; check `expect.status`",
+        300..=399 => {
+            "redirects are not followed; let the step ask for the final address, or expect this status if it is a \
+             good answer"
+        }
+        400..=499 => {
+            "the server refuses the request as it stands; check the step, or expect this status if it is a good \
+             answer"
+        }
+        500..=599 => "the server or a proxy failed on the request; its log says why",
+        _ => "that is no status of HTTP; something else listens on this port",
+    };
+    format!("the target answered {status}: {cause}")
+}
+
+fn explain_upgrade(status: u16) -> String {
+    let cause = UPGRADES.iter().find(|(known, _)| *known == status).map(|(_, cause)| *cause);
+    let cause = cause.unwrap_or(match status {
+        300..=399 => "redirects are not followed; let the step ask for the final address",
+        500..=599 => "the server or a proxy failed on the handshake; its log says why",
+        _ => "only 101 accepts it; check the route and the step's headers",
+    });
+    format!("the server refused the WebSocket upgrade with {status}: {cause}")
+}
+
+fn explain_close(code: u16) -> String {
+    let meaning = CLOSE_CODES.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning);
+    let meaning = meaning.unwrap_or(match code {
+        3000..=3999 => "a code registered by a library or framework; its documentation says what it means",
+        4000..=4999 => "a code of the application's own; its documentation or log says what it means",
+        _ => "no code that the WebSocket standard defines; the server's log may tell what it means",
+    });
+    format!("the server closed the WebSocket with {code}, {meaning}")
+}
+
+/// Failures of one class in all steps together.
+pub(super) struct ClassTotal<'a> {
+    pub(super) class: &'a str,
+    pub(super) count: u64,
+    pub(super) explanation: &'a str,
+    pub(super) steps: Vec<String>,
+}
+
+/// Failures by class, most frequent first. Taken from the steps, whose classes are finer than those of the total: there
+/// a message that did not come is a timeout like any other.
+pub(super) fn classes(report: &Report) -> Vec<ClassTotal<'_>> {
+    let mut by_class: BTreeMap<&str, ClassTotal<'_>> = BTreeMap::new();
+    for row in &report.steps {
+        for entry in &row.error_classes {
+            let (class, explanation) = (entry.class.as_str(), entry.explanation.as_str());
+            let of_class = || ClassTotal { class, count: 0, explanation, steps: Vec::new() };
+            let total = by_class.entry(class).or_insert_with(of_class);
+            total.count += entry.count;
+            total.steps.push(label(row));
+        }
+    }
+    let mut classes: Vec<ClassTotal<'_>> = by_class.into_values().collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.count));
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader must learn from the explanation of each class.
+    #[test]
+    fn every_class_has_its_own_cause() {
+        let cases = [
+            ("connection_refused", "nothing listened"),
+            ("connection_reset", "cut the connection"),
+            ("connection_closed", "before its response was complete"),
+            ("connect_failed", "firewalls"),
+            ("dns", "could not be resolved"),
+            ("tls", "certificate"),
+            ("timeout", "overloaded or hung"),
+            ("connect_timeout", "not accepted in time"),
+            ("aborted", "when the run ended"),
+            ("expect_header", "`expect.header`"),
+            ("expect_body", "`expect.contains`"),
+            ("expect_json", "`expect.json`"),
+            ("expect_max_time", "`expect.max_time`"),
+            ("capture_missing", "`capture`"),
+            ("template", "did not capture its value"),
+            ("protocol", "malformed HTTP or WebSocket"),
+            ("body_too_large", "16 MiB"),
+            ("too_many_open_files", "ulimit -n"),
+            ("no_free_port", "local ports"),
+            ("ws_handshake", "accept key"),
+            ("ws_receive_timeout", "`receive`"),
+            ("ws_write_buffer_full", "did not read"),
+            ("status_400", "not well-formed"),
+            ("status_401", "credentials are missing"),
+            ("status_403", "bot filter"),
+            ("status_404", "the path does not exist"),
+            ("status_405", "not for this method"),
+            ("status_408", "gave up waiting"),
+            ("status_409", "in each other's way"),
+            ("status_413", "larger than the server"),
+            ("status_415", "content type"),
+            ("status_422", "values are refused"),
+            ("status_429", "rate limit"),
+            ("status_500", "its log says why"),
+            ("status_502", "no valid answer"),
+            ("status_503", "no healthy server"),
+            ("status_504", "waited too long"),
+            ("status_204", "not a status that the step expects"),
+            ("status_302", "redirects are not followed"),
+            ("status_418", "refuses the request"),
+            ("status_599", "failed on the request"),
+            ("status_999", "no status of HTTP"),
+            ("ws_upgrade_refused_200", "does not forward the Upgrade header"),
+            ("ws_upgrade_refused_400", "no WebSocket endpoint"),
+            ("ws_upgrade_refused_401", "credentials"),
+            ("ws_upgrade_refused_403", "Origin"),
+            ("ws_upgrade_refused_404", "the route does not exist, or its server has no WebSocket library"),
+            ("ws_upgrade_refused_426", "another version"),
+            ("ws_upgrade_refused_429", "limit on new connections"),
+            ("ws_upgrade_refused_503", "limit of connections"),
+            ("ws_upgrade_refused_301", "redirects are not followed"),
+            ("ws_upgrade_refused_500", "failed on the handshake"),
+            ("ws_upgrade_refused_418", "only 101 accepts it"),
+            ("ws_closed_1000", "normal"),
+            ("ws_closed_1001", "going away"),
+            ("ws_closed_1002", "protocol error"),
+            ("ws_closed_1003", "unsupported data"),
+            ("ws_closed_1005", "no code given"),
+            ("ws_closed_1006", "without a closing handshake"),
+            ("ws_closed_1007", "invalid payload"),
+            ("ws_closed_1008", "policy violation"),
+            ("ws_closed_1009", "message too big"),
+            ("ws_closed_1010", "mandatory extension"),
+            ("ws_closed_1011", "internal error"),
+            ("ws_closed_1012", "service restart"),
+            ("ws_closed_1013", "try again later"),
+            ("ws_closed_1014", "bad gateway"),
+            ("ws_closed_1015", "TLS handshake"),
+            ("ws_closed_3001", "library or framework"),
+            ("ws_closed_4001", "application's own"),
+            ("ws_closed_1004", "no code that the WebSocket standard defines"),
+            ("quic_lost", "failed with quic_lost"),
+            ("status_abc", "failed with status_abc"),
+        ];
+        for (class, cause) in cases {
+            let text = explain(class);
+            assert!(text.contains(cause), "{class}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_class_is_in_its_explanation() {
+        for (class, number) in [
+            ("status_503", "503"),
+            ("status_418", "418"),
+            ("ws_upgrade_refused_418", "418"),
+            ("ws_closed_4001", "4001"),
+        ] {
+            assert!(explain(class).contains(number), "{class}");
+        }
+    }
+
+    #[test]
+    fn explanations_read_as_one_clause_after_a_colon() {
+        let classes = CLASSES.iter().map(|(class, _)| (*class).to_owned());
+        let statuses = STATUSES.iter().map(|(status, _, _)| format!("status_{status}"));
+        for class in classes.chain(statuses) {
+            let text = explain(&class);
+            assert!(!text.ends_with('.') && !text.contains("  ") && !text.contains('\n'), "{class}: {text}");
+        }
+    }
+}

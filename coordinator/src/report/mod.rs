@@ -1,0 +1,336 @@
+//! The report: the merged answer. Every format is a rendering of this one value.
+//!
+//! The JSON form is an interface: scripts rely on its keys, `docs/report.schema.json` describes it, and it grows only
+//! by addition. `docs/figures.md` defines every figure.
+
+mod explain;
+pub mod format;
+mod markdown;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use explain::explain;
+pub use markdown::markdown;
+pub use text::{TextOptions, text};
+
+/// Value of [`Report::schema`].
+pub const SCHEMA: &str = "groundswell.report/v1";
+
+/// The merged answer of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// Which run.
+    pub run: RunInfo,
+    /// Whether its figures can be trusted and whether they pass.
+    pub verdict: Verdict,
+    /// The account of every operation.
+    pub ledger: Ledger,
+    /// All operations together.
+    pub total: StepFigures,
+    /// A row for each timed step; the levels of a sweep together.
+    pub steps: Vec<StepFigures>,
+    /// A row for each timed step at each level of a sweep.
+    pub levels: Vec<LevelFigures>,
+    /// A row for each agent.
+    pub agents: Vec<AgentFigures>,
+    /// A row for each threshold.
+    pub thresholds: Vec<ThresholdResult>,
+    /// Figures over time.
+    pub timeline: Vec<TimelinePoint>,
+}
+
+/// Which run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Its id.
+    pub id: String,
+    /// Name of the plan.
+    pub name: String,
+    /// Base URL of the target.
+    pub target: String,
+    /// When load started, RFC 3339 in UTC; none where it never did.
+    pub started_at: Option<String>,
+    /// From the start of load to its end, in seconds.
+    pub duration_s: f64,
+    /// Agents that took part.
+    pub agents: usize,
+    /// Hash of plan and data.
+    pub plan_hash: String,
+    /// Version of groundswell.
+    pub version: String,
+    /// Labels given with the run.
+    pub labels: BTreeMap<String, String>,
+    /// Names of the scenarios, in the plan's order.
+    pub scenarios: Vec<String>,
+    /// Certificates were not checked (`http.insecure`).
+    pub insecure: bool,
+}
+
+/// Whether a run's figures can be trusted and whether they pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The verdict.
+    pub status: Status,
+    /// Why, the weightiest first; never empty unless passed.
+    pub reasons: Vec<Reason>,
+}
+
+/// The verdict in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The load was offered as planned and every threshold holds.
+    Passed,
+    /// A threshold is broken.
+    Failed,
+    /// Part of the load was not offered.
+    Degraded,
+    /// The account does not add up.
+    Invalid,
+    /// Stopped before its end by the user.
+    Aborted,
+}
+
+/// One reason of a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable word for scripts: `ledger`, `interrupted`, `agent_lost`, `threshold`, `shed`, `not_generated`,
+    /// `all_failed`.
+    pub code: String,
+    /// One sentence for people: what, who, when, what to do.
+    pub message: String,
+    /// The agent it concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Start of the time range, in seconds of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_s: Option<f64>,
+    /// End of the time range, in seconds of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_s: Option<f64>,
+}
+
+/// The account of every operation.
+/// `scheduled = issued + shed + not generated`; `issued = ok + errors + timeout + aborted + unknown`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Operations whose time came, or would have come.
+    pub scheduled: u64,
+    /// Operations handed to the transport.
+    pub issued: u64,
+    /// Operations that ended well.
+    pub ok: u64,
+    /// Operations that ended with an error.
+    pub errors: u64,
+    /// Operations that ran into their time limit.
+    pub timeout: u64,
+    /// Operations cut off at the end of the run.
+    pub aborted: u64,
+    /// Operations given up because they could not start in time, by reason.
+    pub shed: BTreeMap<String, u64>,
+    /// Operations that nobody tried to start, by reason.
+    pub not_generated: BTreeMap<String, u64>,
+    /// Most operations whose fate nobody knows: what lost agents may have done since their last delta.
+    pub unknown_max: u64,
+    /// Does the account add up? When not, the verdict is `invalid` and says by how much.
+    pub balanced: bool,
+}
+
+/// Figures of one timed step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepFigures {
+    /// Scenario; empty in the total row.
+    pub scenario: String,
+    /// Name of the step; `total` in the total row.
+    pub step: String,
+    /// `http`, `websocket`, `send`, `receive`, `close`, or `all`.
+    pub kind: String,
+    /// Operations whose time came.
+    pub scheduled: u64,
+    /// Operations handed to the transport.
+    pub issued: u64,
+    /// Operations that ended well.
+    pub ok: u64,
+    /// Operations that failed: errors, timeouts and aborted ones.
+    pub errors: u64,
+    /// Failures by class, most frequent first; the sum is `errors`.
+    pub error_classes: Vec<ErrorClassCount>,
+    /// Operations shed.
+    pub shed: u64,
+    /// Operations not generated.
+    pub not_generated: u64,
+    /// Operations issued a second while the scenario was active.
+    pub rate_per_s: f64,
+    /// Operations that ended well a second while the scenario was active.
+    pub throughput_per_s: f64,
+    /// (errors + timeouts + aborted) / issued; 0 where nothing was issued.
+    pub error_rate: f64,
+    /// WebSocket messages sent.
+    pub messages_sent: u64,
+    /// WebSocket messages received, matched or not.
+    pub messages_received: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Intended start to finish, every issued operation; timeouts and aborted ones censored at their age.
+    pub response_ms: Latency,
+    /// The same of operations that ended well.
+    pub response_ok_ms: Latency,
+    /// The same of operations that failed.
+    pub response_failed_ms: Latency,
+    /// Hand-over to the transport to finish.
+    pub service_ms: Latency,
+    /// Intended start to hand-over to the transport.
+    pub send_lag_ms: Latency,
+    /// The response times themselves, for tools: an HdrHistogram in its V2 form, deflated, base64 (`HISTFAAA…`).
+    pub response_histogram: String,
+}
+
+/// A latency in milliseconds. All figures come from one histogram of every sample; `min`, `mean` and `max` are exact.
+/// A figure is null where there is no sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Samples.
+    pub count: u64,
+    /// Least.
+    pub min: Option<f64>,
+    /// Arithmetic mean.
+    pub mean: Option<f64>,
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90th percentile.
+    pub p90: Option<f64>,
+    /// 95th percentile.
+    pub p95: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+    /// 99.9th percentile.
+    pub p999: Option<f64>,
+    /// 99.99th percentile.
+    pub p9999: Option<f64>,
+    /// Greatest.
+    pub max: Option<f64>,
+    /// Samples above the histogram's range (1 h), counted at its end.
+    pub clamped: u64,
+}
+
+/// Failures of one class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorClassCount {
+    /// Class, a stable word for scripts, such as `status_503` or `connection_refused`.
+    pub class: String,
+    /// How many.
+    pub count: u64,
+    /// What it means and the likely cause.
+    pub explanation: String,
+}
+
+/// Figures of one timed step at one level of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LevelFigures {
+    /// The level, as "5 users" or "100/s".
+    pub level: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: StepFigures,
+}
+
+/// Figures of one agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentFigures {
+    /// Its name.
+    pub name: String,
+    /// Its part of the schedule, 0 to 1.
+    pub share: f64,
+    /// Operations handed to the transport.
+    pub issued: u64,
+    /// Operations that ended well.
+    pub ok: u64,
+    /// Operations that failed.
+    pub errors: u64,
+    /// Response times of its operations.
+    pub response_ms: Latency,
+    /// Send lag of its operations.
+    pub send_lag_ms: Latency,
+    /// Greatest CPU use of its busiest worker in one second, 0 to 1.
+    pub cpu: f64,
+    /// Bound of the error of its clock against the coordinator's, in milliseconds.
+    pub clock_bound_ms: f64,
+    /// When it was lost, in seconds of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_at_s: Option<f64>,
+}
+
+/// Outcome of one threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThresholdResult {
+    /// As the plan says it.
+    pub text: String,
+    /// The figure that was judged (the worst window for `over`), in the unit of the text; null where there is none.
+    pub value: Option<f64>,
+    /// Unit of `value`: `ms`, `ratio`, `/s` or `count`.
+    pub unit: String,
+    /// Does it hold?
+    pub passed: bool,
+    /// When it stopped the run, in seconds of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aborted_at_s: Option<f64>,
+}
+
+/// Figures of one timed step in one interval of the run, by the end of the operations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimelinePoint {
+    /// Start of the interval, in seconds of the run.
+    pub t_s: f64,
+    /// Length of the interval in seconds.
+    pub length_s: f64,
+    /// Scenario.
+    pub scenario: String,
+    /// Level of a sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Step.
+    pub step: String,
+    /// Operations issued.
+    pub issued: u64,
+    /// Operations that ended well.
+    pub ok: u64,
+    /// Operations that failed.
+    pub errors: u64,
+    /// Response times.
+    pub response_ms: Latency,
+}
+
+impl Status {
+    /// As written in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Passed => "PASSED",
+            Status::Failed => "FAILED",
+            Status::Degraded => "DEGRADED",
+            Status::Invalid => "INVALID",
+            Status::Aborted => "ABORTED",
+        }
+    }
+
+    /// Exit code of a run that ends with this verdict.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Status::Passed => 0,
+            Status::Failed => 1,
+            Status::Degraded | Status::Invalid => 3,
+            Status::Aborted => 130,
+        }
+    }
+}
+
+/// The report as JSON, indented.
+pub fn json(report: &Report) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(report)
+}

@@ -1,0 +1,488 @@
+//! The report for a terminal or a log: the verdict first, then what led to it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
+
+use super::explain::classes;
+use super::format::{count, millis, rate};
+use super::{Latency, Ledger, LevelFigures, Report, RunInfo, Status, StepFigures, ThresholdResult};
+
+/// Below this width, tables leave columns out and say so.
+const FULL_WIDTH: usize = 110;
+const INDENT: &str = "  ";
+
+const BOLD: &str = "1";
+const RED: &str = "1;31";
+const GREEN: &str = "1;32";
+const YELLOW: &str = "1;33";
+
+/// Figures of a latency table, with the name of each column.
+type Column = (&'static str, fn(&Latency) -> Option<f64>);
+
+const RESPONSE_FULL: &[Column] = &[
+    ("min", |latency| latency.min),
+    ("p50", |latency| latency.p50),
+    ("p90", |latency| latency.p90),
+    ("p95", |latency| latency.p95),
+    ("p99", |latency| latency.p99),
+    ("p99.9", |latency| latency.p999),
+    ("max", |latency| latency.max),
+];
+const RESPONSE_NARROW: &[Column] = &[
+    ("p50", |latency| latency.p50),
+    ("p95", |latency| latency.p95),
+    ("p99", |latency| latency.p99),
+    ("max", |latency| latency.max),
+];
+const SERVICE: &[Column] = &[("service\np50", |latency| latency.p50), ("service\np99", |latency| latency.p99)];
+
+/// How the text is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextOptions {
+    /// Columns of the terminal; made for 80 and more.
+    pub width: usize,
+    /// Colours by ANSI escape sequences. Without them there is no escape sequence at all.
+    pub color: bool,
+}
+
+/// The report as text. Sections without content are left out; strings of the plan and the target lose their control
+/// characters, so that they can't take over a terminal.
+pub fn text(report: &Report, options: &TextOptions) -> String {
+    let mut page = Page { out: String::new(), options: *options };
+    page.verdict(report);
+    page.thresholds(&report.thresholds);
+    page.operations(report);
+    page.latencies(report);
+    page.levels(&report.levels);
+    page.errors(report);
+    page.agents(report);
+    page.ledger(&report.ledger);
+    page.out
+}
+
+/// The text as far as it is written.
+struct Page {
+    out: String,
+    options: TextOptions,
+}
+
+impl Page {
+    fn verdict(&mut self, report: &Report) {
+        let status = report.verdict.status;
+        let color = match status {
+            Status::Passed => GREEN,
+            Status::Failed | Status::Invalid => RED,
+            Status::Degraded | Status::Aborted => YELLOW,
+        };
+        let word = self.painted(status.as_str(), color);
+        let name = plain(&report.run.name);
+        self.line(&format!("{word}  {name}  {}", summary(report)));
+        for reason in &report.verdict.reasons {
+            self.wrapped(INDENT, &format!("{}: {}", reason_head(reason), plain(&reason.message)));
+        }
+        self.wrapped(INDENT, &provenance(&report.run));
+    }
+
+    fn thresholds(&mut self, thresholds: &[ThresholdResult]) {
+        self.heading("Thresholds", thresholds.is_empty());
+        let rows = thresholds.iter().map(|threshold| {
+            let outcome = if threshold.passed { "✓ ok" } else { "✗ BROKEN" };
+            vec![format!("{outcome}{}", stop_note(threshold)), plain(&threshold.text), threshold_figure(threshold)]
+        });
+        for line in self.table(&["", "threshold", "figure"], 2, rows.collect()) {
+            let color = match line.trim_start() {
+                ok if ok.starts_with('✓') => GREEN,
+                broken if broken.starts_with('✗') => RED,
+                _ => "",
+            };
+            let painted = self.painted(&line, color);
+            self.line(&painted);
+        }
+    }
+
+    fn operations(&mut self, report: &Report) {
+        let rows = step_rows(report);
+        self.heading("Operations", rows.is_empty());
+        let columns = operation_columns(&rows);
+        let (columns, left_out): (Vec<_>, Vec<_>) =
+            columns.into_iter().partition(|column| !self.is_narrow() || !column.only_wide);
+        let header: Vec<&str> = std::iter::once("step").chain(columns.iter().map(|column| column.name)).collect();
+        let cells = rows
+            .iter()
+            .map(|row| std::iter::once(label(row)).chain(columns.iter().map(|column| (column.figure)(row))).collect());
+        self.lines(&header, 1, cells.collect());
+        let left_out: Vec<String> = left_out.iter().map(|column| column.name.replace('\n', " ")).collect();
+        self.left_out(&left_out.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    fn latencies(&mut self, report: &Report) {
+        let mut rows = step_rows(report);
+        rows.retain(|row| row.response_ms.count > 0);
+        self.heading("Response time (from the intended start) and service time (from the hand-over)", rows.is_empty());
+        let response = if self.is_narrow() { RESPONSE_NARROW } else { RESPONSE_FULL };
+        // Names of one line stand on the second, beside those of two.
+        let response_names = response.iter().map(|(name, _)| format!("\n{name}"));
+        let service_names = SERVICE.iter().map(|(name, _)| (*name).to_owned());
+        let header: Vec<String> =
+            std::iter::once("\nstep".to_owned()).chain(response_names).chain(service_names).collect();
+        let cells = rows.iter().map(|row| {
+            let response = response.iter().map(|(_, figure)| latency(figure(&row.response_ms)));
+            let service = SERVICE.iter().map(|(_, figure)| latency(figure(&row.service_ms)));
+            std::iter::once(label(row)).chain(response).chain(service).collect()
+        });
+        self.lines(&header.iter().map(String::as_str).collect::<Vec<_>>(), 1, cells.collect());
+        let shown = |name: &str| response.iter().any(|(shown, _)| *shown == name);
+        let left_out: Vec<&str> = RESPONSE_FULL.iter().map(|(name, _)| *name).filter(|name| !shown(name)).collect();
+        if !rows.is_empty() {
+            self.left_out(&left_out);
+        }
+        let clamped = report.total.response_ms.clamped;
+        if clamped > 0 {
+            let note = format!("{} response times were above 1 h and count as 1 h in the percentiles", count(clamped));
+            self.wrapped(INDENT, &note);
+        }
+    }
+
+    fn levels(&mut self, levels: &[LevelFigures]) {
+        for (scenario, rows) in levels_by_scenario(levels) {
+            self.heading(&format!("Levels of {}", plain(scenario)), rows.is_empty());
+            let header = ["level", "step", "throughput", "p50", "p95", "p99", "errors"];
+            self.lines(&header, 2, rows.iter().map(|level| level_cells(level)).collect());
+        }
+    }
+
+    fn errors(&mut self, report: &Report) {
+        let classes = classes(report);
+        self.heading("Errors", classes.is_empty());
+        let width = classes.iter().map(|class| count(class.count).len()).max().unwrap_or(0);
+        let margin = format!("{INDENT}{:width$}{INDENT}", "");
+        for class in &classes {
+            let first = format!("{INDENT}{:>width$}{INDENT}", count(class.count));
+            self.hanging(&first, &margin, &format!("{} in {}", plain(class.class), class.steps.join(", ")));
+            self.wrapped(&margin, &plain(class.explanation));
+        }
+    }
+
+    fn agents(&mut self, report: &Report) {
+        self.heading("Agents", report.agents.is_empty());
+        let any_lost = report.agents.iter().any(|agent| agent.lost_at_s.is_some());
+        let mut header = vec!["\nagent", "\nshare", "\nissued", "\nerrors", "send lag\np99", "\nCPU", "clock\nbound"];
+        header.extend(any_lost.then_some("\nlost at"));
+        let rows = report.agents.iter().map(|agent| {
+            let mut row = vec![
+                plain(&agent.name),
+                percent(agent.share),
+                count(agent.issued),
+                count(agent.errors),
+                latency(agent.send_lag_ms.p99),
+                format!("{:.0} %", agent.cpu * 100.0),
+                format!("±{}", millis(agent.clock_bound_ms)),
+            ];
+            row.extend(any_lost.then(|| agent.lost_at_s.map_or_else(|| "-".to_owned(), seconds)));
+            row
+        });
+        self.lines(&header, 1, rows.collect());
+    }
+
+    fn ledger(&mut self, ledger: &Ledger) {
+        self.heading("Ledger", false);
+        for line in ledger_lines(ledger) {
+            self.hanging(INDENT, "    ", &line);
+        }
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.options.width < FULL_WIDTH
+    }
+
+    fn heading(&mut self, title: &str, empty: bool) {
+        if !empty {
+            let title = self.painted(title, BOLD);
+            self.line(&format!("\n{title}"));
+        }
+    }
+
+    fn lines(&mut self, header: &[&str], texts: usize, rows: Vec<Vec<String>>) {
+        for line in self.table(header, texts, rows) {
+            self.line(&line);
+        }
+    }
+
+    /// A table without borders: some columns of text, which wrap where there is no room, then figures.
+    fn table(&self, header: &[&str], texts: usize, rows: Vec<Vec<String>>) -> Vec<String> {
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(u16::try_from(self.options.width - INDENT.len().min(self.options.width)).unwrap_or(u16::MAX));
+        table.set_header(header.iter().copied()).add_rows(rows);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if index >= texts {
+                column.set_cell_alignment(CellAlignment::Right);
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        table.lines().map(|line| format!("{INDENT}{}", line.trim_end())).collect()
+    }
+
+    fn left_out(&mut self, names: &[&str]) {
+        if !names.is_empty() {
+            let width = self.options.width;
+            self.wrapped(
+                INDENT,
+                &format!("left out at {width} columns: {}; the JSON report has them", names.join(", ")),
+            );
+        }
+    }
+
+    fn wrapped(&mut self, margin: &str, text: &str) {
+        self.hanging(margin, margin, text);
+    }
+
+    /// Breaks a text between words; its further lines start with a margin of their own.
+    fn hanging(&mut self, first: &str, margin: &str, text: &str) {
+        let mut line = first.to_owned();
+        let mut has_words = false;
+        for word in text.split_whitespace() {
+            if has_words && line.chars().count() + 1 + word.chars().count() > self.options.width {
+                self.line(&line);
+                margin.clone_into(&mut line);
+                has_words = false;
+            }
+            if has_words {
+                line.push(' ');
+            }
+            line.push_str(word);
+            has_words = true;
+        }
+        self.line(&line);
+    }
+
+    fn line(&mut self, line: &str) {
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
+    fn painted(&self, text: &str, color: &str) -> String {
+        if self.options.color && !color.is_empty() { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Figures of one step in the table of operations.
+struct OperationColumn {
+    name: &'static str,
+    only_wide: bool,
+    figure: fn(&StepFigures) -> String,
+}
+
+/// The columns with something to say: shed, not generated and messages only where there are any.
+fn operation_columns(rows: &[&StepFigures]) -> Vec<OperationColumn> {
+    let any = |figure: fn(&StepFigures) -> u64| rows.iter().any(|row| figure(row) > 0);
+    let column = |name, only_wide, figure| OperationColumn { name, only_wide, figure };
+    let mut columns = vec![
+        column("issued", false, |row| count(row.issued)),
+        column("rate", false, |row| rate(row.rate_per_s)),
+        column("ok", false, |row| count(row.ok)),
+        column("errors", false, errors),
+    ];
+    columns.extend(any(|row| row.shed).then(|| column("shed", false, |row| count(row.shed))));
+    let not_generated = || column("not generated", false, |row| count(row.not_generated));
+    columns.extend(any(|row| row.not_generated).then(not_generated));
+    if any(|row| row.messages_sent + row.messages_received) {
+        columns.push(column("messages sent", true, |row| count(row.messages_sent)));
+        columns.push(column("received", true, |row| count(row.messages_received)));
+    }
+    columns
+}
+
+/// A row for each step, and the total where it says more than they do.
+pub(super) fn step_rows(report: &Report) -> Vec<&StepFigures> {
+    let total = (report.steps.len() > 1).then_some(&report.total);
+    report.steps.iter().chain(total).collect()
+}
+
+/// Scenario and step, without control characters.
+pub(super) fn label(row: &StepFigures) -> String {
+    if row.scenario.is_empty() { plain(&row.step) } else { plain(&format!("{}/{}", row.scenario, row.step)) }
+}
+
+/// Errors with their part of what was issued.
+pub(super) fn errors(row: &StepFigures) -> String {
+    if row.errors == 0 { "0".to_owned() } else { format!("{} ({})", count(row.errors), percent(row.error_rate)) }
+}
+
+/// The levels of each scenario, in the report's order.
+pub(super) fn levels_by_scenario(levels: &[LevelFigures]) -> Vec<(&str, Vec<&LevelFigures>)> {
+    let mut scenarios: Vec<(&str, Vec<&LevelFigures>)> = Vec::new();
+    for level in levels {
+        match scenarios.iter_mut().find(|(scenario, _)| *scenario == level.figures.scenario) {
+            Some((_, rows)) => rows.push(level),
+            None => scenarios.push((&level.figures.scenario, vec![level])),
+        }
+    }
+    scenarios
+}
+
+/// Level, step, throughput, p50, p95, p99, errors.
+pub(super) fn level_cells(level: &LevelFigures) -> Vec<String> {
+    let figures = &level.figures;
+    let response = &figures.response_ms;
+    let texts = [plain(&level.level), plain(&figures.step), rate(figures.throughput_per_s)];
+    let latencies = [response.p50, response.p95, response.p99].map(latency);
+    texts.into_iter().chain(latencies).chain([errors(figures)]).collect()
+}
+
+/// Length, agents and operations of a run, and its target.
+fn summary(report: &Report) -> String {
+    let run = &report.run;
+    let insecure = if run.insecure { " (certificates not checked)" } else { "" };
+    format!("{} against {}{insecure}", extent(report), plain(&run.target))
+}
+
+/// Length, agents and operations of a run.
+pub(super) fn extent(report: &Report) -> String {
+    let (agents, issued) = (report.run.agents, report.ledger.issued);
+    let agents = format!("{agents} {}", if agents == 1 { "agent" } else { "agents" });
+    let operations = format!("{} {}", count(issued), if issued == 1 { "operation" } else { "operations" });
+    format!("{}, {agents}, {operations}", seconds(report.run.duration_s))
+}
+
+/// What the run was, for finding it again.
+pub(super) fn provenance(run: &RunInfo) -> String {
+    let started = run.started_at.as_ref().map_or_else(|| "load never started".to_owned(), |at| format!("started {at}"));
+    let mut text = format!("run {}, {started}, plan {}, groundswell {}", run.id, run.plan_hash, run.version);
+    for (index, (key, value)) in run.labels.iter().enumerate() {
+        let lead = if index == 0 { ", labels" } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{lead} {key}={value}");
+    }
+    plain(&text)
+}
+
+/// Code, agent and time range of a reason.
+pub(super) fn reason_head(reason: &super::Reason) -> String {
+    let range = match (reason.from_s, reason.to_s) {
+        (Some(from), Some(to)) => Some(format!("{} to {}", seconds(from), seconds(to))),
+        (Some(from), None) => Some(format!("from {}", seconds(from))),
+        (None, Some(to)) => Some(format!("to {}", seconds(to))),
+        (None, None) => None,
+    };
+    let details: Vec<String> = reason.agent.as_deref().map(plain).into_iter().chain(range).collect();
+    let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+    format!("{}{details}", plain(&reason.code))
+}
+
+/// The figure of a threshold in its unit.
+pub(super) fn threshold_figure(threshold: &ThresholdResult) -> String {
+    match (threshold.value, threshold.unit.as_str()) {
+        (None, _) => "no figure".to_owned(),
+        (Some(value), "ms") => millis(value),
+        (Some(value), "ratio") => percent(value),
+        (Some(value), "/s") => rate(value),
+        // Counts are whole, and exact in a float up to 2^53.
+        (Some(value), "count") => count(value as u64),
+        (Some(value), unit) => format!("{value} {}", plain(unit)),
+    }
+}
+
+/// When a threshold stopped the run; empty where it did not.
+pub(super) fn stop_note(threshold: &ThresholdResult) -> String {
+    let stopped = threshold.aborted_at_s.map(|at| format!(" (stopped the run at {})", seconds(at)));
+    stopped.unwrap_or_default()
+}
+
+/// The two equations of the account, each with its outcome.
+pub(super) fn ledger_lines(ledger: &Ledger) -> [String; 2] {
+    let ended = sum([ledger.ok, ledger.errors, ledger.timeout, ledger.aborted]);
+    let accounted =
+        sum([ledger.issued]) + sum(ledger.shed.values().copied()) + sum(ledger.not_generated.values().copied());
+    let (offered_gap, ended_gap) = (sum([ledger.scheduled]) - accounted, sum([ledger.issued]) - ended);
+    let offered_outcome = match offered_gap {
+        0 => "balanced".to_owned(),
+        missing if missing > 0 => format!("NOT BALANCED, {} without a counter", whole(missing)),
+        extra => format!("NOT BALANCED, {} more than scheduled", whole(extra)),
+    };
+    // What has no end may be in flight at a lost agent, but no more than is known to be.
+    let explained = (0..=i128::from(ledger.unknown_max)).contains(&ended_gap) && (ledger.balanced || offered_gap != 0);
+    let ended_outcome = match ended_gap {
+        _ if explained => "balanced".to_owned(),
+        extra if extra < 0 => format!("NOT BALANCED, {} more ended than issued", whole(extra)),
+        missing => format!("NOT BALANCED, {} without an end", whole(missing)),
+    };
+    let unknown = if explained { ended_gap } else { 0 };
+    let unheard = i128::from(ledger.unknown_max) - unknown;
+    let unheard = if unheard > 0 {
+        format!("; lost agents may have issued up to {} more that nobody counted", whole(unheard))
+    } else {
+        String::new()
+    };
+    [
+        format!(
+            "scheduled {} = issued {} + shed {} + not generated {}: {offered_outcome}",
+            count(ledger.scheduled),
+            count(ledger.issued),
+            by_reason(&ledger.shed),
+            by_reason(&ledger.not_generated)
+        ),
+        format!(
+            "issued {} = ok {} + errors {} + timeout {} + aborted {} + unknown {}: {ended_outcome}{unheard}",
+            count(ledger.issued),
+            count(ledger.ok),
+            count(ledger.errors),
+            count(ledger.timeout),
+            count(ledger.aborted),
+            whole(unknown)
+        ),
+    ]
+}
+
+fn by_reason(counts: &BTreeMap<String, u64>) -> String {
+    let reasons: Vec<String> = counts.iter().map(|(word, n)| format!("{} {}", plain(word), count(*n))).collect();
+    let total = whole(sum(counts.values().copied()));
+    if reasons.is_empty() { total } else { format!("{total} ({})", reasons.join(", ")) }
+}
+
+/// Wide enough for any sum of counters and its difference.
+fn sum(counts: impl IntoIterator<Item = u64>) -> i128 {
+    counts.into_iter().map(i128::from).sum()
+}
+
+/// The size of a difference.
+fn whole(difference: i128) -> String {
+    count(u64::try_from(difference.unsigned_abs()).unwrap_or(u64::MAX))
+}
+
+/// A latency, or a dash where there is no sample.
+pub(super) fn latency(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), millis)
+}
+
+/// A time in seconds of the run.
+pub(super) fn seconds(seconds: f64) -> String {
+    format!("{seconds:.1} s")
+}
+
+/// A ratio in percent. Some is never shown as none, nor nearly all as all.
+pub(super) fn percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    match percent {
+        0.0 => "0 %".to_owned(),
+        few if few < 0.01 => "<0.01 %".to_owned(),
+        some if some < 9.995 => format!("{some:.2} %"),
+        most if most < 99.95 => format!("{most:.1} %"),
+        nearly if nearly < 100.0 => ">99.9 %".to_owned(),
+        all => format!("{all:.0} %"),
+    }
+}
+
+/// A string of a plan, a target or an agent on one line, without what could steer a terminal: control characters, and
+/// the marks that reorder text.
+pub(super) fn plain(text: &str) -> String {
+    let reorders = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+    let spaced = text.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c });
+    spaced.filter(|c| !c.is_control() && !reorders(*c)).collect()
+}

@@ -1,0 +1,228 @@
+//! Thresholds: judged on merged figures, while the run goes on and at its end.
+
+use std::time::Duration;
+
+use groundswell_scenario::Plan;
+use groundswell_scenario::load::Load;
+use groundswell_scenario::plan::ScenarioStart;
+use groundswell_scenario::threshold::{Latency, Metric, Ordering, Threshold};
+use groundswell_stats::{Counters, Distribution, Kind, Overflow, StepId, Timeline, Totals, Window};
+
+use crate::report::ThresholdResult;
+
+/// Rates need some time before they mean anything.
+const RATE_NEEDS: Duration = Duration::from_secs(1);
+
+/// Both kinds of response time: a failure is a response too, and timeouts must not better a percentile.
+pub(super) const RESPONSE: [Kind; 2] = [Kind::ResponseOk, Kind::ResponseFailed];
+
+/// The thresholds of a run with what they have seen.
+pub(super) struct Judge {
+    seen: Vec<Seen>,
+    judged_to: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Value of the worst window so far, for `over`.
+    worst: Option<f64>,
+    broken: bool,
+    aborted_at: Option<Duration>,
+}
+
+/// Figures that a threshold can look at: of the whole run or of a window.
+struct Figures {
+    counters: Counters,
+    active: Duration,
+    distribution: Option<Distribution>,
+}
+
+impl Judge {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Judge { seen: vec![Seen::default(); plan.thresholds.len()], judged_to: Duration::ZERO }
+    }
+
+    /// Looks at every window that ended since last time, and at the thresholds that may stop the run. True when one
+    /// that says `stop` is broken.
+    pub(super) fn judge_now(
+        &mut self,
+        plan: &Plan,
+        totals: &Totals,
+        timeline: &Timeline,
+        merged_to: Duration,
+    ) -> Result<bool, Overflow> {
+        let from = self.judged_to.as_secs() + 1;
+        let mut stop = false;
+        for second in from..=merged_to.as_secs() {
+            let now = Duration::from_secs(second);
+            for (threshold, seen) in plan.thresholds.iter().zip(&mut self.seen) {
+                if let Some(over) = threshold.over {
+                    judge_window(plan, threshold, seen, timeline, now, over)?;
+                } else if threshold.stop && second == merged_to.as_secs() && !seen.broken {
+                    let figures = whole_run(plan, threshold, totals, now)?;
+                    seen.broken = figures.value(threshold.metric).is_some_and(|value| !threshold.holds(value));
+                }
+                if threshold.stop && seen.broken {
+                    seen.aborted_at.get_or_insert(now);
+                    stop = true;
+                }
+            }
+        }
+        self.judged_to = self.judged_to.max(merged_to);
+        Ok(stop)
+    }
+
+    /// The outcome of every threshold at the end of a run that lasted this long.
+    pub(super) fn results(
+        &self,
+        plan: &Plan,
+        totals: &Totals,
+        length: Duration,
+    ) -> Result<Vec<ThresholdResult>, Overflow> {
+        let result = |(threshold, seen): (&Threshold, &Seen)| {
+            let value = match threshold.over {
+                Some(_) => seen.worst,
+                None => whole_run(plan, threshold, totals, length)?.value(threshold.metric),
+            };
+            let holds = value.is_some_and(|value| threshold.holds(value));
+            Ok(ThresholdResult {
+                text: threshold.text.clone(),
+                value,
+                unit: unit(threshold.metric).to_owned(),
+                // A figure that does not exist proves nothing, so it does not pass.
+                passed: holds && !seen.broken,
+                aborted_at_s: seen.aborted_at.map(|at| at.as_secs_f64()),
+            })
+        };
+        plan.thresholds.iter().zip(&self.seen).map(result).collect()
+    }
+}
+
+fn judge_window(
+    plan: &Plan,
+    threshold: &Threshold,
+    seen: &mut Seen,
+    timeline: &Timeline,
+    now: Duration,
+    over: Duration,
+) -> Result<(), Overflow> {
+    let Some(from) = now.checked_sub(over) else { return Ok(()) };
+    // Only windows in which the load was on all along: at its edges a rate is no figure of the target.
+    if !threshold.steps.iter().any(|step| covers(plan, *step, from, now)) {
+        return Ok(());
+    }
+    let steps = threshold.steps.iter().copied();
+    let Window { counters, latency } =
+        timeline.window(over.as_secs(), now.as_secs(), steps, kinds(threshold.metric))?;
+    let figures = Figures { counters, active: over, distribution: Some(latency) };
+    let Some(value) = figures.value(threshold.metric) else { return Ok(()) };
+    let worse = |than: f64| match threshold.comparison {
+        Ordering::Less | Ordering::LessOrEqual => value > than,
+        Ordering::Greater | Ordering::GreaterOrEqual => value < than,
+        Ordering::Equal => !threshold.holds(value),
+    };
+    if seen.worst.is_none_or(worse) {
+        seen.worst = Some(value);
+    }
+    seen.broken |= !threshold.holds(value);
+    Ok(())
+}
+
+fn whole_run(plan: &Plan, threshold: &Threshold, totals: &Totals, now: Duration) -> Result<Figures, Overflow> {
+    let steps = || threshold.steps.iter().copied();
+    let distribution = match latency(threshold.metric) {
+        Some(_) => Some(totals.distribution(steps(), kinds(threshold.metric))?),
+        None => None,
+    };
+    Ok(Figures {
+        counters: totals.merged_counters(steps())?,
+        active: active(plan, &threshold.steps, now),
+        distribution,
+    })
+}
+
+impl Figures {
+    /// The figure; none where there is no sample or too little time.
+    fn value(&self, metric: Metric) -> Option<f64> {
+        let distribution = self.distribution.as_ref().filter(|distribution| distribution.count() > 0);
+        let failed = self.counters.errors + self.counters.timeout + self.counters.aborted;
+        let per_second =
+            |operations: u64| (self.active >= RATE_NEEDS).then(|| operations as f64 / self.active.as_secs_f64());
+        match metric {
+            Metric::Quantile(_, quantile) => Some(ms(distribution?.quantile_us(quantile) as f64)),
+            Metric::Min(_) => Some(ms(distribution?.min_us() as f64)),
+            Metric::Mean(_) => Some(ms(distribution?.mean_us())),
+            Metric::Max(_) => Some(ms(distribution?.max_us() as f64)),
+            Metric::ErrorRate => (self.counters.issued > 0).then(|| failed as f64 / self.counters.issued as f64),
+            Metric::Errors => Some(failed as f64),
+            Metric::Throughput => per_second(self.counters.ok),
+            Metric::Rate => per_second(self.counters.issued),
+            Metric::Count => Some(self.counters.issued as f64),
+            Metric::Shed => Some(self.counters.shed.values().sum::<u64>() as f64),
+        }
+    }
+}
+
+/// How long the scenarios of these steps were active up to `now`: the union of their times for steps of one scenario,
+/// the longest where they are of several.
+pub(super) fn active(plan: &Plan, steps: &[StepId], now: Duration) -> Duration {
+    let mut scenarios: Vec<usize> = steps.iter().filter_map(|step| Some(plan.step(*step)?.scenario)).collect();
+    scenarios.sort_unstable();
+    scenarios.dedup();
+    let spans = scenarios.iter().map(|index| {
+        let scenario = &plan.scenarios[*index];
+        let start = match scenario.start {
+            ScenarioStart::At(start) => start,
+            ScenarioStart::AfterEnd(_) => Duration::ZERO,
+        };
+        (start, scenario.end().map_or(now, |end| end.min(now)))
+    });
+    let spans: Vec<(Duration, Duration)> = spans.collect();
+    let from = spans.iter().map(|(from, _)| *from).min().unwrap_or_default();
+    let to = spans.iter().map(|(_, to)| *to).max().unwrap_or_default();
+    to.saturating_sub(from)
+}
+
+/// Is the phase of a step on during the whole of `from..to`?
+fn covers(plan: &Plan, step: StepId, from: Duration, to: Duration) -> bool {
+    let Some(timed) = plan.step(step) else { return false };
+    let scenario = &plan.scenarios[timed.scenario];
+    let ScenarioStart::At(start) = scenario.start else { return true };
+    let phase = &scenario.phases[timed.phase];
+    let phase_start = start + phase.offset;
+    let end = match &phase.load {
+        Load::Iterations { .. } => return from >= phase_start,
+        load => phase_start + load.limit(),
+    };
+    from >= phase_start && to <= end
+}
+
+fn latency(metric: Metric) -> Option<Latency> {
+    match metric {
+        Metric::Quantile(latency, _) | Metric::Min(latency) | Metric::Mean(latency) | Metric::Max(latency) => {
+            Some(latency)
+        }
+        _ => None,
+    }
+}
+
+fn kinds(metric: Metric) -> &'static [Kind] {
+    match latency(metric) {
+        Some(Latency::Service) => &[Kind::Service],
+        Some(Latency::SendLag) => &[Kind::SendLag],
+        Some(Latency::Response) | None => &RESPONSE,
+    }
+}
+
+fn unit(metric: Metric) -> &'static str {
+    match metric {
+        Metric::ErrorRate => "ratio",
+        Metric::Throughput | Metric::Rate => "/s",
+        Metric::Errors | Metric::Count | Metric::Shed => "count",
+        _ => "ms",
+    }
+}
+
+fn ms(us: f64) -> f64 {
+    us / 1e3
+}
