@@ -1,0 +1,145 @@
+//! Every command and flag. The doc comments are the texts of `--help`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Distributed load generator for HTTP and WebSocket services.
+///
+/// Latency counts from the intended send time, percentiles are those of one histogram of every sample of every agent,
+/// and every scheduled operation ends in exactly one counter.
+#[derive(Debug, Parser)]
+#[command(name = "groundswell", bin_name = "groundswell", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Log more to stderr; twice for even more
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes of a run:
+  0    passed
+  1    a threshold does not hold
+  2    wrong usage, or the plan is invalid; nothing was sent
+  3    the run is incomplete or its figures can't be trusted (DEGRADED, INVALID)
+  4    the target never became ready; nothing was sent
+  130  interrupted; a report is still written";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a plan and exit with its verdict
+    Run(RunArgs),
+    /// Start a coordinator that agents join and runs are submitted to
+    Serve(ServeArgs),
+    /// Join a coordinator and generate load for it
+    Agent(AgentArgs),
+    /// Validate a plan and show what it would do; sends nothing
+    Check(CheckArgs),
+    /// Print the JSON Schema of the plan file, for editors
+    Schema,
+    /// Start the built-in target to try groundswell on
+    DemoTarget(DemoTargetArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The plan file (YAML)
+    pub plan: PathBuf,
+    /// Agents in this process [default: 1, or none with --wait-agents]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with = "coordinator")]
+    pub agents: Option<u32>,
+    /// Submit to this coordinator instead of running in this process
+    #[arg(long, value_name = "URL", env = "GROUNDSWELL_COORDINATOR", conflicts_with_all = ["listen", "demo_target"])]
+    pub coordinator: Option<String>,
+    /// Wait until so many agents from elsewhere are there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub wait_agents: Option<u32>,
+    /// How long to wait for them, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub wait: u32,
+    /// Address on which agents from elsewhere can join this run
+    #[arg(long, value_name = "ADDR", env = "GROUNDSWELL_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Start the built-in target at the plan's target address for the time of the run
+    #[arg(long)]
+    pub demo_target: bool,
+    /// Write the report to a file as well; its ending chooses the format: .json, .md or .txt (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Vec<PathBuf>,
+    /// Keep a label with the run, as KEY=VALUE (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub label: Vec<(String, String)>,
+    /// Worker threads of each agent in this process [default: the cores divided by the agents, at least 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+    /// Plain lines instead of the live view
+    #[arg(long)]
+    pub plain: bool,
+    /// Write every sample to a CSV in this directory; for tests of groundswell itself
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub raw_samples: Option<PathBuf>,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address for agents and runs
+    #[arg(long, value_name = "ADDR", env = "GROUNDSWELL_LISTEN", default_value = "127.0.0.1:7710")]
+    pub listen: SocketAddr,
+}
+
+/// Arguments of `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The coordinator to join
+    #[arg(long, value_name = "URL", env = "GROUNDSWELL_COORDINATOR", default_value = "http://127.0.0.1:7710")]
+    pub coordinator: String,
+    /// Name of this agent in reports, unique at its coordinator [default: the host's name and the process id]
+    #[arg(long, value_name = "NAME", env = "GROUNDSWELL_NAME")]
+    pub name: Option<String>,
+    /// Worker threads [default: the cores of this machine]
+    #[arg(long, value_name = "N", env = "GROUNDSWELL_WORKERS", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+    /// Write every sample to a CSV in this directory; for tests of groundswell itself
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub raw_samples: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The plan file (YAML)
+    pub plan: PathBuf,
+    /// Show the shares of so many agents
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub agents: u32,
+}
+
+/// Arguments of `demo-target`.
+#[derive(Debug, Args)]
+pub struct DemoTargetArgs {
+    /// Address to serve on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8088")]
+    pub listen: SocketAddr,
+    /// Seed of its latencies
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Requests that it works on at the same time; more have to wait
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub workers: usize,
+    /// Multiplies its latencies; 0 makes it answer at once
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub latency_scale: f64,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}

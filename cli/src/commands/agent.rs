@@ -1,0 +1,44 @@
+//! `groundswell agent`
+
+use groundswell_agent::{AgentError, AgentOptions};
+use tokio_util::sync::CancellationToken;
+
+use super::{cores, runtime, shutdown_on_signal};
+use crate::args::AgentArgs;
+use crate::{Exit, Failure, Outcome, output};
+
+pub(crate) fn run(args: &AgentArgs) -> Outcome {
+    let options = AgentOptions {
+        coordinator: args.coordinator.clone(),
+        name: args.name.clone().unwrap_or_else(default_name),
+        workers: args.workers.unwrap_or_else(cores),
+        raw_samples: args.raw_samples.clone(),
+        once: false,
+    };
+    output::note(&format!(
+        "agent {} (worker threads: {}), coordinator {}",
+        options.name, options.workers, options.coordinator
+    ));
+    runtime()?.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::select! {
+            ended = groundswell_agent::run(options, shutdown.clone()) => ended.map_err(failure)?,
+            () = shutdown_on_signal(shutdown.clone()) => {}
+        }
+        Ok(Exit::Success)
+    })
+}
+
+fn failure(error: AgentError) -> Failure {
+    match error {
+        AgentError::Url { .. } | AgentError::Refused { .. } => Failure::usage(error),
+        AgentError::Unreachable { .. } => Failure::incomplete(error),
+    }
+}
+
+/// The host's name tells machines apart, the process id agents on one machine.
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}-{}", if host.is_empty() { "agent" } else { host }, std::process::id())
+}

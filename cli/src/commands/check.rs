@@ -1,0 +1,129 @@
+//! `groundswell check`: who would do what; sends nothing.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use groundswell_coordinator::report::format;
+use groundswell_scenario::load::{Arrivals, Curve, Load, Sharing};
+use groundswell_scenario::plan::{Phase, ScenarioStart};
+use groundswell_scenario::schedule::Attendance;
+use groundswell_scenario::{Plan, Scenario, Share};
+
+use crate::args::CheckArgs;
+use crate::{Exit, Outcome, output, plan_file};
+
+pub(crate) fn run(args: &CheckArgs) -> Outcome {
+    let (_, plan) = plan_file::load(&args.plan)?;
+    output::print(&describe(&plan, args.agents));
+    Ok(Exit::Success)
+}
+
+fn describe(plan: &Plan, agents: u32) -> String {
+    let length = match plan.duration() {
+        Some(length) => format!("{} s", length.as_secs_f64()),
+        None => format!("until its iterations are done, at most {} s", plan.longest().as_secs_f64()),
+    };
+    let mut text = format!("{}: valid; {length} against {}\n\n", plan.name, plan.target);
+    text.push_str(&scenarios(plan).to_string());
+    text.push_str(&format!("\n\nShares of {agents} agents\n"));
+    text.push_str(&shares(plan, agents).to_string());
+    text.push_str(&format!("\n\n{} thresholds, {} series\n", plan.thresholds.len(), plan.steps.len()));
+    text
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}
+
+fn scenarios(plan: &Plan) -> Table {
+    let mut table = table(["scenario", "starts", "load", "iterations", "operations"]);
+    for scenario in &plan.scenarios {
+        for phase in &scenario.phases {
+            let iterations = phase.planned_iterations(&Share::whole(), plan.seed);
+            let known = |figure: Option<u64>| figure.map_or("as the target allows".to_owned(), format::count);
+            table.add_row([
+                scenario.name.clone(),
+                starts(plan, scenario, phase),
+                load(&phase.load),
+                known(iterations),
+                known(iterations.map(|iterations| iterations.saturating_mul(scenario.operations_per_iteration()))),
+            ]);
+        }
+    }
+    table
+}
+
+fn starts(plan: &Plan, scenario: &Scenario, phase: &Phase) -> String {
+    match &scenario.start {
+        ScenarioStart::At(start) => format!("{} s", (*start + phase.offset).as_secs_f64()),
+        ScenarioStart::AfterEnd(predecessors) => {
+            let names: Vec<&str> = predecessors.iter().map(|index| plan.scenarios[*index].name.as_str()).collect();
+            format!("after {}", names.join(", "))
+        }
+    }
+}
+
+fn load(load: &Load) -> String {
+    let seconds = |length: Duration| length.as_secs_f64();
+    match load {
+        Load::Users { curve } => format!("{} users for {} s", values(curve), seconds(curve.length())),
+        Load::Rate { curve, arrivals, max_in_flight } => {
+            let kind = match arrivals {
+                Arrivals::Uniform => "even",
+                Arrivals::Poisson => "Poisson",
+            };
+            let length = seconds(curve.length());
+            format!("{}/s for {length} s, {kind} arrivals, at most {max_in_flight} in flight", values(curve))
+        }
+        Load::Iterations { total, sharing, users, limit } => {
+            let how = match sharing {
+                Sharing::Shared => "shared by",
+                Sharing::PerUser => "divided evenly over",
+            };
+            format!("{total} iterations {how} {users} users, at most {} s", seconds(*limit))
+        }
+    }
+}
+
+/// The values that a curve goes through: "10", "0 → 50 → 50".
+fn values(curve: &Curve) -> String {
+    let mut values: Vec<f64> = curve.segments.iter().take(1).map(|segment| segment.from).collect();
+    values.extend(curve.segments.iter().map(|segment| segment.to));
+    if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        values.truncate(1);
+    }
+    values.iter().map(f64::to_string).collect::<Vec<_>>().join(" → ")
+}
+
+fn shares(plan: &Plan, agents: u32) -> Table {
+    const MOST: u32 = 16;
+    let mut table = table(["agent", "users at most", "scheduled iterations"]);
+    for column in 1..3 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for agent in 0..agents.min(MOST) {
+        let share = Share::nth_of(agent, agents);
+        let phases = || plan.scenarios.iter().flat_map(|scenario| &scenario.phases);
+        let users: u64 = plan.scenarios.iter().map(|scenario| most_users(scenario, &share)).sum();
+        let iterations: u64 = phases().filter_map(|phase| phase.planned_iterations(&share, plan.seed)).sum();
+        table.add_row([format!("{} of {agents}", agent + 1), format::count(users), format::count(iterations)]);
+    }
+    if agents > MOST {
+        table.add_row([format!("and {} more", agents - MOST)]);
+    }
+    table
+}
+
+/// Users that may be at work at the same time; each has its own connection by default.
+fn most_users(scenario: &Scenario, share: &Share) -> u64 {
+    let of_phase = |phase: &Phase| match &phase.load {
+        Load::Users { curve } => share.count_below(u64::from(Attendance::new(curve).users())),
+        Load::Rate { max_in_flight, .. } => share.count_below(u64::from(*max_in_flight)),
+        Load::Iterations { users, .. } => share.count_below(u64::from(*users)),
+    };
+    scenario.phases.iter().map(of_phase).max().unwrap_or(0)
+}

@@ -1,0 +1,84 @@
+//! The command line of groundswell: parses arguments, calls the libraries, owns stdout and the exit code.
+//!
+//! # Layout
+//! - [`args`]: every command and flag
+//! - `commands`: a file for each command
+//! - `live`: what is shown while a run goes on
+//! - `output`: stdout, stderr and files; the only place that prints
+
+pub mod args;
+mod commands;
+mod live;
+mod output;
+mod plan_file;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// How a command ends. The codes are an interface: README.md lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done; for a run: passed.
+    Success,
+    /// Wrong usage or an invalid plan; nothing was sent.
+    Usage,
+    /// The run is incomplete.
+    Incomplete,
+    /// As the coordinator says.
+    Code(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Success => 0,
+            Exit::Usage => 2,
+            Exit::Incomplete => 3,
+            Exit::Code(code) => code,
+        })
+    }
+}
+
+/// An error with the exit code that it means.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+}
+
+/// What a command returns.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Failure { exit: Exit::Usage, error: error.into() }
+    }
+
+    pub(crate) fn incomplete(error: impl Into<anyhow::Error>) -> Self {
+        Failure { exit: Exit::Incomplete, error: error.into() }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::log_to_stderr(cli.verbose);
+    let outcome = match cli.command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
+        Command::Agent(args) => commands::agent::run(&args),
+        Command::Check(args) => commands::check::run(&args),
+        Command::Schema => commands::schema::run(),
+        Command::DemoTarget(args) => commands::demo_target::run(&args),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::error(&failure.error);
+            failure.exit.into()
+        }
+    }
+}
