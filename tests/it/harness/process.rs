@@ -1,0 +1,206 @@
+//! Processes of a test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing that a test waits for takes so long, on however slow a machine; then it hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One call of the binary under test.
+pub(crate) struct Groundswell {
+    command: Command,
+}
+
+/// What a call left behind.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Exit code; none where a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Everything on stdout.
+    pub(crate) stdout: String,
+    /// Everything on stderr.
+    pub(crate) stderr: String,
+}
+
+impl Groundswell {
+    /// A call with these arguments; nothing of the environment changes its behaviour.
+    pub(crate) fn new<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Self {
+        let mut command = Command::new(binary());
+        command.args(arguments).stdin(Stdio::null());
+        for name in ["GROUNDSWELL_COORDINATOR", "GROUNDSWELL_LISTEN", "GROUNDSWELL_NAME", "GROUNDSWELL_LOG"] {
+            command.env_remove(name);
+        }
+        Groundswell { command }
+    }
+
+    /// Runs it in this folder.
+    pub(crate) fn current_dir(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it can't be started or hangs.
+    pub(crate) fn finish(mut self) -> anyhow::Result<Finished> {
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let stdout = collect(child.stdout.take().context("no stdout")?);
+        let stderr = collect(child.stderr.take().context("no stderr")?);
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                bail!("groundswell hangs; stderr so far: {}", stderr.recv().unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        Ok(Finished { code: status.code(), stdout: stdout.recv()?, stderr: stderr.recv()? })
+    }
+
+    /// Leaves it running beside the test.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub(crate) fn start(mut self, name: &str) -> anyhow::Result<Daemon> {
+        Daemon::spawn(name, &mut self.command)
+    }
+}
+
+fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_groundswell-under-test"))
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (done, collected) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still worth showing.
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = done.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    collected
+}
+
+/// A process beside the test; killed by its id when dropped.
+pub(crate) struct Daemon {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub(crate) fn spawn(name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("can't start {name}"))?;
+        let stderr = BufReader::new(child.stderr.take().context("no stderr")?);
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Daemon { name: name.to_owned(), child, lines, seen: Vec::new() })
+    }
+
+    /// Waits for a line on its stderr that contains `text`, and returns it.
+    ///
+    /// # Errors
+    /// When the process ends or hangs before that; the error shows what it said.
+    pub(crate) fn wait_for(&mut self, text: &str) -> anyhow::Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return Ok(line);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    bail!("{} did not say {text:?}; it said:\n{}", self.name, self.seen.join("\n"))
+                }
+            }
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits until it has ended and returns its exit code.
+    ///
+    /// # Errors
+    /// When it hangs.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<Option<i32>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code());
+            }
+            if Instant::now() > deadline {
+                bail!("{} does not end", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A coordinator on a free port, and its URL.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn serve() -> anyhow::Result<(Daemon, String)> {
+    let mut daemon = Groundswell::new(["serve", "--listen", "127.0.0.1:0"]).start("serve")?;
+    let line = daemon.wait_for("coordinator listening on ")?;
+    let url = line.rsplit(' ').next().context("no URL")?.to_owned();
+    Ok((daemon, url))
+}
+
+/// An agent of one worker that has joined.
+///
+/// # Errors
+/// When it does not join.
+pub(crate) fn agent(coordinator: &str, name: &str, raw_samples: Option<&Path>) -> anyhow::Result<Daemon> {
+    let mut arguments: Vec<String> =
+        ["-v", "agent", "--coordinator", coordinator, "--name", name, "--workers", "1"].map(String::from).to_vec();
+    if let Some(folder) = raw_samples {
+        arguments.extend(["--raw-samples".to_owned(), folder.display().to_string()]);
+    }
+    let mut daemon = Groundswell::new(arguments).start(name)?;
+    daemon.wait_for("joined")?;
+    Ok(daemon)
+}

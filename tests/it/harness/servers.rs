@@ -1,0 +1,160 @@
+//! Servers of other makes that tests send load to.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use tempfile::TempDir;
+
+use super::process::Daemon;
+use super::{folder, write};
+
+/// A server gets so long to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Something that a test needs and that may not be on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// nginx.
+    Nginx,
+    /// Python with this module.
+    Python(&'static str),
+}
+
+impl Tool {
+    /// Is it here?
+    pub(crate) fn is_here(self) -> bool {
+        let mut command = match self {
+            Tool::Nginx => {
+                let mut command = Command::new("nginx");
+                command.arg("-v");
+                command
+            }
+            Tool::Python(module) => {
+                let mut command = Command::new(python());
+                command.args(["-c", &format!("import {module}")]);
+                command
+            }
+        };
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// Name for people.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Tool::Nginx => "nginx".to_owned(),
+            Tool::Python(module) => format!("Python's {module}"),
+        }
+    }
+}
+
+/// The interpreter with the test servers' modules; `GROUNDSWELL_TEST_PYTHON` names another.
+fn python() -> String {
+    std::env::var("GROUNDSWELL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// A port that was free a moment ago, for servers that can't say which one they got.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn wait_until_listening(port: u16, name: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if Instant::now() > deadline {
+            bail!("{name} does not listen on port {port}");
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    Ok(())
+}
+
+/// nginx that answers everything at once and logs every request.
+pub(crate) struct Nginx {
+    folder: TempDir,
+    port: u16,
+    _daemon: Daemon,
+}
+
+impl Nginx {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let folder = folder()?;
+        let port = free_port()?;
+        let root = folder.path().display();
+        let config = format!(
+            "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{\n\
+               log_format path '$request_method $uri'; access_log {root}/access.log path;\n\
+               client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;\n\
+               uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi; keepalive_requests 1000000;\n\
+               server {{ listen 127.0.0.1:{port}; location /missing {{ return 404; }}\n\
+                 location / {{ default_type application/json; return 200 '{{\"id\":\"n1\"}}'; }} }}\n\
+             }}\n"
+        );
+        let path = write(folder.path(), "nginx.conf", &config)?;
+        let daemon = Daemon::spawn("nginx", Command::new("nginx").arg("-c").arg(path).arg("-p").arg(folder.path()))?;
+        wait_until_listening(port, "nginx")?;
+        Ok(Nginx { folder, port, _daemon: daemon })
+    }
+
+    /// Its base URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Requests it has logged so far, by "METHOD path".
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub(crate) fn requests(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut requests = BTreeMap::new();
+        for line in std::fs::read_to_string(self.folder.path().join("access.log"))?.lines() {
+            *requests.entry(line.to_owned()).or_default() += 1;
+        }
+        Ok(requests)
+    }
+}
+
+/// A server written in Python beside the tests.
+pub(crate) struct PythonServer {
+    folder: TempDir,
+    port: u16,
+    _daemon: Daemon,
+}
+
+impl PythonServer {
+    /// Starts `tests/servers/SCRIPT PORT COUNTS_FILE`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start(script: &str) -> anyhow::Result<Self> {
+        let folder = folder()?;
+        let port = free_port()?;
+        let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join(script);
+        let counts = folder.path().join("counts.json");
+        let daemon = Daemon::spawn(script, Command::new(python()).arg(path).arg(port.to_string()).arg(counts))?;
+        wait_until_listening(port, script)?;
+        Ok(PythonServer { folder, port, _daemon: daemon })
+    }
+
+    /// Its base URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What it has counted; it writes the file whenever a connection ends.
+    ///
+    /// # Errors
+    /// When it has not counted anything.
+    pub(crate) fn counts(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        Ok(serde_json::from_str(&std::fs::read_to_string(self.folder.path().join("counts.json"))?)?)
+    }
+}

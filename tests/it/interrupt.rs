@@ -1,0 +1,67 @@
+//! Runs that end before their schedule.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use groundswell_coordinator::report::Status;
+use rustix::process::Signal;
+
+use crate::harness::{Groundswell, Nginx, Report, folder, write};
+
+pub(crate) fn ctrl_c() -> anyhow::Result<()> {
+    let nginx = Nginx::start()?;
+    let folder = folder()?;
+    let plan = "
+target: TARGET
+scenarios:
+  long:
+    load: { rate: 50/s, for: 10m }
+    flow: [ { get: /x } ]
+  browse:
+    load: { users: 2, for: 10m }
+    flow: [ { get: /y }, { think: 1h } ]
+";
+    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", &nginx.url()))?;
+    let out = folder.path().join("report.json");
+    let arguments = ["run".as_ref(), plan.as_os_str(), "--out".as_ref(), out.as_os_str()];
+    let mut run = Groundswell::new(arguments).start("run")?;
+    while nginx.requests()?.get("GET /x").copied().unwrap_or(0) < 60 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    run.signal(Signal::INT)?;
+    let code = run.wait()?;
+    ensure!(code == Some(130), "exit code {code:?}");
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(out).context("no report")?)?;
+    ensure!(report.verdict.status == Status::Aborted, "{:?}", report.verdict);
+    ensure!(report.ledger.balanced, "{:?}", report.ledger);
+    ensure!(report.ledger.scheduled > 29_000, "the whole plan is in the account: {:?}", report.ledger);
+    let seen: u64 = nginx.requests()?.values().sum();
+    ensure!(seen == report.ledger.issued, "nginx saw {seen}: {:?}", report.ledger);
+    Ok(())
+}
+
+pub(crate) fn threshold_stops() -> anyhow::Result<()> {
+    let nginx = Nginx::start()?;
+    let folder = folder()?;
+    let plan = "
+target: TARGET
+scenarios:
+  failing:
+    load: { rate: 50/s, for: 10m }
+    flow: [ { get: /missing } ]
+thresholds:
+  - failing.error_rate < 1% over 2s, stop
+";
+    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", &nginx.url()))?;
+    let out = folder.path().join("report.json");
+    let arguments = ["run".as_ref(), plan.as_os_str(), "--out".as_ref(), out.as_os_str()];
+    let run = Groundswell::new(arguments).finish()?;
+    ensure!(run.code == Some(1), "{run:?}");
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(out)?)?;
+    ensure!(report.verdict.status == Status::Failed, "{:?}", report.verdict);
+    let result = report.thresholds.first().context("no threshold")?;
+    // An operation may still be in flight when a second ends, so the rate of a window is not exactly one.
+    ensure!(!result.passed && result.value > Some(0.5) && result.aborted_at_s.is_some(), "{result:?}");
+    ensure!(report.ledger.balanced, "{:?}", report.ledger);
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Agents that go away in the middle of a run.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
+
+use crate::harness::{Daemon, Groundswell, Nginx, Report, agent, folder, serve, write};
+
+const PLAN: &str = "
+target: TARGET
+scenarios:
+  arrive:
+    load: { rate: 90/s, for: 6s }
+    flow: [ { get: /x } ]
+  browse:
+    load: { users: 6, for: 6s }
+    flow: [ { get: /y }, { think: 50ms } ]
+";
+
+/// Runs the plan on three agents, does something to agent b when the load is well under way, and returns the exit code
+/// and the report.
+fn disturbed(
+    nginx: &Nginx,
+    disturb: impl Fn(&mut Daemon) -> anyhow::Result<()>,
+) -> anyhow::Result<(Option<i32>, Report)> {
+    let folder = folder()?;
+    let (_coordinator, url) = serve()?;
+    let _a = agent(&url, "a", None)?;
+    let mut b = agent(&url, "b", None)?;
+    let _c = agent(&url, "c", None)?;
+    let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &nginx.url()))?;
+    let out = folder.path().join("report.json");
+    let arguments = [
+        "run".as_ref(),
+        plan.as_os_str(),
+        "--coordinator".as_ref(),
+        url.as_ref(),
+        "--wait-agents".as_ref(),
+        "3".as_ref(),
+        "--out".as_ref(),
+        out.as_os_str(),
+    ];
+    let mut run = Groundswell::new(arguments).start("run")?;
+    // About two seconds of the open load are done by then, so every agent has handed in figures.
+    wait_for_requests(nginx, "GET /x", 200)?;
+    disturb(&mut b)?;
+    let code = run.wait()?;
+    Ok((code, read(&out)?))
+}
+
+fn read(path: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("no report at {}", path.display()))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn wait_for_requests(nginx: &Nginx, request: &str, least: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while nginx.requests()?.get(request).copied().unwrap_or(0) < least {
+        if Instant::now() > deadline {
+            bail!("the target saw no load");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+pub(crate) fn kill_nine() -> anyhow::Result<()> {
+    let nginx = Nginx::start()?;
+    let (code, report) = disturbed(&nginx, |agent| agent.signal(Signal::KILL))?;
+    ensure!(code == Some(3), "exit code {code:?}");
+    let reason = report.verdict.reasons.first().context("no reason")?;
+    ensure!(reason.code == "agent_lost" && reason.agent.as_deref() == Some("b"), "{reason:?}");
+    ensure!(reason.from_s.is_some() && reason.message.contains("users of browse"), "{reason:?}");
+    let lost = report.agents.iter().find(|agent| agent.name == "b").context("no row b")?;
+    let lost_at = lost.lost_at_s.context("no time of loss")?;
+    ensure!(lost_at > 0.0 && lost_at < report.run.duration_s, "{lost_at} of {}", report.run.duration_s);
+    ensure!(report.agents.iter().filter(|agent| agent.lost_at_s.is_some()).count() == 1, "{:?}", report.agents);
+    // The account of the whole plan is closed: what b did not offer is counted, and the open load is complete.
+    let ledger = &report.ledger;
+    ensure!(ledger.balanced && ledger.not_generated.get("agent_lost").is_some_and(|n| *n > 0), "{ledger:?}");
+    let arrive = report.steps.iter().find(|row| row.scenario == "arrive").context("no row")?;
+    ensure!(arrive.scheduled == 540 && arrive.issued + arrive.not_generated == 540, "{arrive:?}");
+    // The target saw what was reported and at most what nobody knows of.
+    let seen: u64 = nginx.requests()?.values().sum();
+    ensure!(seen >= ledger.issued - ledger.unknown_max, "nginx saw {seen}: {ledger:?}");
+    ensure!(seen <= ledger.issued + ledger.unknown_max, "nginx saw {seen}: {ledger:?}");
+    Ok(())
+}
+
+pub(crate) fn agent_asked_to_stop() -> anyhow::Result<()> {
+    let nginx = Nginx::start()?;
+    let (code, report) = disturbed(&nginx, |agent| {
+        agent.signal(Signal::TERM)?;
+        ensure!(agent.wait()? == Some(0), "the agent did not end well");
+        Ok(())
+    })?;
+    ensure!(code == Some(3), "exit code {code:?}");
+    let ledger = &report.ledger;
+    ensure!(ledger.balanced, "{ledger:?}");
+    let seen: u64 = nginx.requests()?.values().sum();
+    ensure!(seen == ledger.issued, "nginx saw {seen}: {ledger:?}");
+    ensure!(report.verdict.reasons.iter().any(|reason| reason.agent.as_deref() == Some("b")), "{:?}", report.verdict);
+    Ok(())
+}

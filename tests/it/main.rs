@@ -1,0 +1,62 @@
+//! Black-box tests: the binary, real servers, real processes. A test whose tool is missing on this machine is listed
+//! as ignored, with the tool in its name; with `GROUNDSWELL_TESTS_NEED_ALL` set it runs and fails instead.
+
+#![allow(clippy::disallowed_types, reason = "real processes live in real time")]
+
+mod bad_input;
+mod cluster;
+mod edges;
+mod examples;
+mod harness;
+mod help;
+mod interrupt;
+mod loss;
+mod websocket;
+
+use harness::Tool;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Test = fn() -> anyhow::Result<()>;
+
+const TESTS: &[(&str, &[Tool], Test)] = &[
+    ("cluster::requests_in_the_access_log_equal_issued", &[Tool::Nginx], cluster::access_log_equals_issued),
+    ("cluster::one_agent_and_four_offer_the_same", &[Tool::Nginx], cluster::one_agent_and_four_offer_the_same),
+    ("loss::kill_nine_of_one_of_three_agents", &[Tool::Nginx], loss::kill_nine),
+    ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
+    ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),
+    ("interrupt::a_threshold_stops_the_run", &[Tool::Nginx], interrupt::threshold_stops),
+    ("websocket::messages_counted_by_the_server_equal_reported", &[Tool::Python("websockets")], websocket::counts),
+    ("websocket::uvicorn_without_websockets", &[Tool::Python("uvicorn")], websocket::refused_by_uvicorn),
+    ("websocket::nginx_refuses_the_upgrade", &[Tool::Nginx], websocket::refused_by_nginx),
+    ("bad_input::target_down", &[], bad_input::target_down),
+    ("bad_input::dns_failure", &[], bad_input::dns_failure),
+    ("bad_input::port_in_use", &[], bad_input::port_in_use),
+    ("bad_input::another_protocol_version", &[], bad_input::another_protocol_version),
+    ("bad_input::name_taken", &[], bad_input::name_taken),
+    ("bad_input::never_ready", &[], bad_input::never_ready),
+    ("bad_input::no_agents", &[], bad_input::no_agents),
+    ("bad_input::invalid_plan_sends_nothing", &[], bad_input::invalid_plan),
+    ("bad_input::files_that_are_not_there", &[], bad_input::missing_files),
+    ("examples::run_shortened", &[], examples::run_shortened),
+    ("examples::schema_is_current", &[], examples::schema_is_current),
+    ("examples::reference_is_complete", &[], examples::reference_is_complete),
+    ("help::every_command_explains_itself", &[], help::every_command_explains_itself),
+    ("help::wrong_usage_is_refused", &[], help::wrong_usage),
+    ("edges::crates_depend_only_on_what_they_may", &[], edges::crates_depend_only_on_what_they_may),
+    ("edges::every_dependency_has_its_reason", &[], edges::every_dependency_has_its_reason),
+    ("edges::one_tls_provider", &[], edges::one_tls_provider),
+    ("edges::every_file_says_what_it_is_for", &[], edges::every_file_says_what_it_is_for),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let need_all = std::env::var_os("GROUNDSWELL_TESTS_NEED_ALL").is_some();
+    let trials = TESTS.iter().map(|(name, tools, test)| {
+        let missing: Vec<String> = tools.iter().filter(|tool| !tool.is_here()).map(|tool| tool.name()).collect();
+        let skip = !missing.is_empty() && !need_all;
+        let name = if skip { format!("{name} (skipped: needs {})", missing.join(", ")) } else { (*name).to_owned() };
+        let test = *test;
+        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}")))).with_ignored_flag(skip)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
