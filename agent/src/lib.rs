@@ -4,12 +4,17 @@
 //! - [`run`]: the session with the coordinator, on a thread of its own; the only part that names the wire
 //! - `engine`: turns a plan and a share into operations and samples, one worker thread for each core
 //! - `transport`: HTTP and WebSocket
+//! - [`foresee`]: what will be too small on this machine for a plan
+//! - `machine`: how busy this machine is, and what it allows
 //! - `clock`, `timer`: monotonic time, the coordinator's clock mapped to it, and sleeps finer than a millisecond
 
 mod clock;
 mod engine;
+mod machine;
+mod preflight;
 mod session;
 mod timer;
 mod transport;
 
+pub use preflight::foresee;
 pub use session::{AgentError, AgentOptions, run};

@@ -29,7 +29,7 @@ fn read(path: &Path) -> anyhow::Result<PlanSource> {
         let content = read_at_most(&folder.join(&name), MAX_DATA_BYTES).map_err(|error| format!("{error:#}"));
         files.insert(name, content);
     }
-    Ok(PlanSource { name: path.display().to_string(), text, files })
+    Ok(PlanSource { name: path.display().to_string(), text, files, search_level: None })
 }
 
 /// Reads a file up to a limit, without taking more of it into memory.

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use groundswell_coordinator::fleet::AgentId;
 use groundswell_coordinator::report::{Report, Status};
-use groundswell_coordinator::run::{Action, Candidate, Event, Measured, Now, Outcome, Run, StopReason};
+use groundswell_coordinator::run::{Action, Candidate, Event, Health, Measured, Now, Outcome, Run, StopReason};
 use groundswell_scenario::{Plan, PlanSource, Share};
-use groundswell_stats::{Delta, ErrorClass, Outcome as Ended, Recorder, Sample, StepId};
+use groundswell_stats::{Delta, ErrorClass, Kind, Outcome as Ended, Phases, Recorder, Sample, Series, StepId};
 
 /// A run with its agents, at a time that the test moves.
 struct History {
@@ -28,7 +28,7 @@ const OPEN: &str = "scenarios:\n  one:\n    load: { rate: 10/s, for: 4s }\n    f
 impl History {
     fn new(plan: &str) -> Self {
         let text = format!("target: http://localhost\n{plan}");
-        let source = PlanSource { name: "plan.yaml".into(), text, files: BTreeMap::new() };
+        let source = PlanSource { name: "plan.yaml".into(), text, files: BTreeMap::new(), search_level: None };
         let plan = Plan::compile(&source).unwrap();
         let steps = plan.steps.len();
         let run = Run::new("r".into(), Arc::new(plan), BTreeMap::new(), false);
@@ -45,7 +45,7 @@ impl History {
         let armed = history.step(Event::Assigned(candidates(agents)));
         assert_eq!(armed.len(), agents.len());
         for agent in agents {
-            history.step(Event::Ready(*agent, Ok(())));
+            history.step(Event::Ready(*agent, Ok(Vec::new())));
         }
         let starts = history.step(Event::TargetChecked(Ok(())));
         assert_eq!(starts.len(), agents.len());
@@ -87,13 +87,15 @@ fn measured(steps: usize, seq: u64, second: u64, decided: u64, ok: u64, failed: 
             response_us: 1_000 + n,
             service_us: 900 + n,
             send_lag_us: 100,
+            phases: Phases::default(),
             outcome,
             bytes_sent: 0,
             bytes_received: 0,
         });
     }
     let delta = Delta { from_us: (second - 1) * 1_000_000, to_us: second * 1_000_000, steps: recorder.seal() };
-    Measured { seq, delta, cursors: BTreeMap::from([((0, 0), decided)]), cpu_permille: 10, users: 1 }
+    let health = Health { cpu_permille: 10, users: 1, ..Health::default() };
+    Measured { seq, delta, cursors: BTreeMap::from([((0, 0), decided)]), health }
 }
 
 fn report(actions: Vec<Action>) -> Report {
@@ -121,8 +123,8 @@ fn agents_get_shares_that_partition_the_schedule() {
     for ordinal in 0..100 {
         assert_eq!(shares.iter().filter(|share| share.owns(ordinal)).count(), 1, "ordinal {ordinal}");
     }
-    assert!(history.step(Event::Ready(A, Ok(()))).is_empty(), "one is not all");
-    let check = history.step(Event::Ready(B, Ok(())));
+    assert!(history.step(Event::Ready(A, Ok(Vec::new()))).is_empty(), "one is not all");
+    let check = history.step(Event::Ready(B, Ok(Vec::new())));
     assert!(matches!(check[..], [Action::CheckTarget(A)]), "{check:?}");
 }
 
@@ -155,13 +157,13 @@ fn nothing_is_sent_when_anything_is_not_ready() {
 
     let mut history = History::new(OPEN);
     history.step(Event::Assigned(candidates(&[A])));
-    history.step(Event::Ready(A, Ok(())));
+    history.step(Event::Ready(A, Ok(Vec::new())));
     let (_, exit_code) = no_report(history.step(Event::TargetChecked(Err("refused".into()))));
     assert_eq!(exit_code, 4);
 
     let mut history = History::new(OPEN);
     history.step(Event::Assigned(candidates(&[A])));
-    history.step(Event::Ready(A, Ok(())));
+    history.step(Event::Ready(A, Ok(Vec::new())));
     history.step(Event::TargetChecked(Ok(())));
     let (problem, _) = no_report(history.step(Event::Started(A, Ok(60_000))));
     assert!(problem.contains("60000 µs"), "{problem}");
@@ -310,4 +312,123 @@ fn a_step_of_which_nothing_succeeded_is_named() {
     assert_eq!(report.verdict.status, Status::Degraded);
     assert_eq!(report.verdict.reasons[0].code, "all_failed");
     assert_eq!(report.total.error_classes[0].class, "status_500");
+}
+
+/// An agent that sent late for a second of three: invalid, with agent, time and cause; a short hiccup is a warning.
+#[test]
+fn a_late_agent_makes_the_run_invalid_and_a_hiccup_does_not() {
+    let late = |seconds_late: u64| {
+        let mut history = History::started(
+            "scenarios:\n  one:\n    load: { users: 2, for: 300s }\n    flow: [ { get: /x, name: x } ]\n",
+            &[A],
+        );
+        for second in 1..=300 {
+            let mut window = measured(1, second, second, second, 100, 0);
+            if second > 300 - seconds_late {
+                let lag = &mut window.delta.steps.get_mut(&StepId(0)).unwrap().series[Kind::SendLag as usize];
+                *lag = lag_of(100, 40_000);
+            }
+            history.seqs.insert(A, second);
+            history.now = history.t0 + Duration::from_secs(second);
+            history.step(Event::Measured(A, Box::new(window)));
+        }
+        report(history.done(A))
+    };
+    let invalid = late(4);
+    assert_eq!(invalid.verdict.status, Status::Invalid, "{:?}", invalid.verdict);
+    let reason = &invalid.verdict.reasons[0];
+    assert_eq!((reason.code.as_str(), reason.agent.as_deref()), ("generator", Some("agent-1")));
+    assert_eq!((reason.from_s, reason.to_s), (Some(296.0), Some(300.0)));
+    let warned = late(3);
+    assert_eq!(warned.verdict.status, Status::Passed, "{:?}", warned.verdict);
+    assert_eq!(warned.warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), ["generator"]);
+    assert!(late(0).warnings.is_empty());
+}
+
+/// What a machine could not send is its own limit: no error of the target, no latency, but the run is invalid.
+#[test]
+fn operations_that_were_not_sent_are_no_errors_of_the_target() {
+    let mut history = History::started(
+        "scenarios:\n  one:\n    load: { users: 2, for: 1s }\n    flow: [ { get: /x, name: x } ]\n",
+        &[A],
+    );
+    let mut recorder = Recorder::new(1);
+    recorder.scheduled(StepId(0), 10);
+    for _ in 0..10 {
+        recorder.issued(StepId(0));
+        recorder.finished(&Sample {
+            step: StepId(0),
+            response_us: 0,
+            service_us: 0,
+            send_lag_us: 0,
+            phases: Phases::default(),
+            outcome: Ended::Unsent(ErrorClass::new("no_free_port")),
+            bytes_sent: 0,
+            bytes_received: 0,
+        });
+    }
+    let delta = Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal() };
+    let window = Measured { seq: 1, delta, cursors: BTreeMap::new(), health: Health::default() };
+    history.seqs.insert(A, 1);
+    history.now = history.t0 + Duration::from_secs(1);
+    history.step(Event::Measured(A, Box::new(window)));
+    let report = report(history.done(A));
+    assert_eq!(report.verdict.status, Status::Invalid);
+    assert_eq!(report.verdict.reasons[0].code, "client_limit");
+    assert!(report.verdict.reasons[0].message.contains("local ports"), "{:?}", report.verdict);
+    assert_eq!((report.total.errors, report.total.unsent, report.total.error_rate), (0, 10, 0.0));
+    assert_eq!((report.ledger.balanced, report.total.response_ms.count), (true, 0));
+}
+
+/// The warm-up is in the account and in no other figure, also of an agent that is lost within it.
+#[test]
+fn the_warm_up_is_accounted_for_but_not_measured() {
+    let plan =
+        "scenarios:\n  one:\n    load: { rate: 10/s, for: 10s, warm_up: 4s }\n    flow: [ { get: /x, name: x } ]\n";
+    let mut history = History::started(plan, &[A, B]);
+    let warm = |steps, seq, second, decided| {
+        let mut window = measured(steps, seq, second, decided, 5, 0);
+        let of_warm_up = window.delta.steps.remove(&StepId(0)).unwrap();
+        window.delta.steps.insert(StepId(1), of_warm_up);
+        window
+    };
+    for second in 1..=10 {
+        let window = if second <= 4 {
+            warm(2, second, second, second * 5)
+        } else {
+            measured(2, second, second, second * 5, 5, 0)
+        };
+        history.now = history.t0 + Duration::from_secs(second);
+        history.step(Event::Measured(A, Box::new(window)));
+        if second == 1 {
+            history.step(Event::Measured(B, Box::new(warm(2, 1, 1, 5))));
+            history.step(Event::Lost(B, "killed".to_owned()));
+        }
+    }
+    history.seqs.insert(A, 10);
+    let report = report(history.done(A));
+    assert_eq!((report.ledger.scheduled, report.ledger.issued, report.ledger.warm_up), (100, 55, 25));
+    assert!(report.ledger.balanced, "{:?}", report.verdict);
+    assert_eq!(report.ledger.not_generated["agent_lost"], 45);
+    assert_eq!((report.total.scheduled, report.total.issued, report.total.not_generated), (60, 30, 30));
+    assert!((report.total.rate_per_s - 5.0).abs() < 0.01, "{}", report.total.rate_per_s);
+    assert!(report.timeline.iter().filter(|point| point.warm_up).all(|point| point.t_s < 4.0));
+}
+
+/// So many samples of one value.
+fn lag_of(count: u64, lag_us: u64) -> Series {
+    let mut recorder = Recorder::new(1);
+    for _ in 0..count {
+        recorder.finished(&Sample {
+            step: StepId(0),
+            response_us: 0,
+            service_us: 0,
+            send_lag_us: lag_us,
+            phases: Phases::default(),
+            outcome: Ended::Ok,
+            bytes_sent: 0,
+            bytes_received: 0,
+        });
+    }
+    recorder.seal()[&StepId(0)].series(Kind::SendLag).clone()
 }

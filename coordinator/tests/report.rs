@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use groundswell_coordinator::report::{
-    AgentFigures, ErrorClassCount, Latency, Ledger, LevelFigures, Reason, Report, RunInfo, SCHEMA, Status, StepFigures,
-    TextOptions, ThresholdResult, TimelinePoint, Verdict, explain, json, markdown, text,
+    AgentFigures, Bend, ErrorClassCount, Latency, Ledger, LevelFigures, Reason, Report, RunInfo, SCHEMA, Status,
+    StepFigures, TextOptions, ThresholdResult, TimelinePoint, Verdict, explain, json, markdown, text,
 };
 use serde_json::Value;
 
@@ -148,7 +148,19 @@ fn every_key_and_code_is_defined_in_figures_md() {
     let mut words = BTreeSet::new();
     property_names(&schema(), &mut words);
     assert!(words.contains("response_ms") && words.contains("lost_at_s"), "{words:?}");
-    let codes = ["ledger", "interrupted", "agent_lost", "threshold", "shed", "not_generated", "all_failed"];
+    let codes = [
+        "ledger",
+        "interrupted",
+        "generator",
+        "client_limit",
+        "preflight",
+        "telemetry_late",
+        "agent_lost",
+        "threshold",
+        "shed",
+        "not_generated",
+        "all_failed",
+    ];
     words.extend(codes.map(str::to_owned));
     let missing: Vec<&String> = words.iter().filter(|word| !FIGURES_PAGE.contains(&format!("`{word}`"))).collect();
     assert!(missing.is_empty(), "not in docs/figures.md: {missing:?}");
@@ -261,7 +273,7 @@ fn with_hostile_strings(report: &Report, text: &str) -> Report {
             Value::String(old) if !["schema", "status"].contains(&key) => Value::String(old + text),
             Value::Array(items) => items.into_iter().map(|item| spoil(key, item, text)).collect(),
             Value::Object(object) => {
-                let data = ["labels", "shed", "not_generated"].contains(&key);
+                let data = ["labels", "unsent", "shed", "not_generated"].contains(&key);
                 let name = |name: String| if data { name + text } else { name };
                 object.into_iter().map(|(key, value)| (name(key.clone()), spoil(&key, value, text))).collect()
             }
@@ -296,6 +308,7 @@ fn step(scenario: &str, step: &str, kind: &str, issued: u64, duration_s: f64, ms
         ok: issued,
         errors: 0,
         error_classes: Vec::new(),
+        unsent: 0,
         shed: 0,
         not_generated: 0,
         rate_per_s: issued as f64 / duration_s,
@@ -310,6 +323,10 @@ fn step(scenario: &str, step: &str, kind: &str, issued: u64, duration_s: f64, ms
         response_failed_ms: Latency::default(),
         service_ms: latency(issued, ms.map(|ms| ms * 0.8)),
         send_lag_ms: lag(issued),
+        queue_ms: Latency::default(),
+        connect_ms: latency(issued.min(20), [0.05, 0.09, 0.08, 0.12, 0.14, 0.2, 0.2, 0.2, 0.2]),
+        tls_ms: Latency::default(),
+        first_byte_ms: latency(issued, ms.map(|ms| ms * 0.7)),
         response_histogram: "HISTFAAAAA==".to_owned(),
     }
 }
@@ -374,6 +391,7 @@ fn point(t_s: f64, level: Option<&str>, figures: &StepFigures) -> TimelinePoint 
         length_s: 1.0,
         scenario: figures.scenario.clone(),
         level: level.map(str::to_owned),
+        warm_up: t_s == 0.0,
         step: figures.step.clone(),
         issued: 300,
         ok: 300,
@@ -400,6 +418,8 @@ fn passing() -> Report {
         steps: vec![search, traverse],
         total,
         levels: Vec::new(),
+        bends: Vec::new(),
+        warnings: Vec::new(),
         agents: ["agent-a", "agent-b", "agent-c"].map(|name| agent(name, 1.0 / 3.0, 4_115, 0, None)).into(),
         thresholds: vec![
             threshold("search.p95 < 50ms", Some(9.9), "ms", true),
@@ -454,15 +474,32 @@ fn degraded() -> Report {
             errors: 516,
             timeout: 110,
             aborted: 4,
+            unsent: BTreeMap::new(),
             shed: [("max_in_flight".to_owned(), 300)].into(),
             not_generated: [("agent_lost".to_owned(), 700)].into(),
             unknown_max: 130,
+            warm_up: 1_200,
             balanced: true,
         },
         timeline: vec![point(0.0, Some("5 users"), &http), point(0.0, None, &pong)],
         steps: vec![http, pong],
         total,
         levels: levels.into(),
+        bends: vec![Bend {
+            scenario: "scaling".to_owned(),
+            level: Some("10 users".to_owned()),
+            throughput_per_s: 378.0,
+            message: "scaling: the target bends at about 10 users (378/s, p95 456.0 ms): 100 % more load brings -30 % \
+                      throughput and a p95 of 384.0 ms; plan for no more than 10 users"
+                .to_owned(),
+        }],
+        warnings: vec![
+            reason(
+                "preflight",
+                "agent agent-a may need 1064 open files but may have 1024; raise the limit (ulimit -n)",
+            ),
+            reason("telemetry_late", "figures of agent agent-b came up to 6.1 s late"),
+        ],
         agents: vec![
             agent("agent-a", 0.4, 4_800, 300, None),
             agent("agent-b", 0.4, 4_700, 310, None),
@@ -493,6 +530,8 @@ fn empty() -> Report {
         total,
         steps: Vec::new(),
         levels: Vec::new(),
+        bends: Vec::new(),
+        warnings: Vec::new(),
         agents: vec![agent("agent-a", 1.0, 0, 0, None)],
         thresholds: Vec::new(),
         timeline: Vec::new(),

@@ -77,6 +77,7 @@ impl From<&PlanSource> for v1::Plan {
             text: source.text.clone(),
             files: source.files.iter().filter_map(readable).collect(),
             hash: String::new(),
+            search_level: source.search_level,
         }
     }
 }
@@ -84,7 +85,7 @@ impl From<&PlanSource> for v1::Plan {
 impl From<v1::Plan> for PlanSource {
     fn from(plan: v1::Plan) -> Self {
         let files = plan.files.into_iter().map(|file| (file.path, Ok(file.content))).collect();
-        PlanSource { name: plan.name, text: plan.text, files }
+        PlanSource { name: plan.name, text: plan.text, files, search_level: plan.search_level }
     }
 }
 
@@ -142,6 +143,10 @@ impl From<Kind> for v1::LatencyKind {
             Kind::ResponseFailed => v1::LatencyKind::ResponseFailed,
             Kind::Service => v1::LatencyKind::Service,
             Kind::SendLag => v1::LatencyKind::SendLag,
+            Kind::Queue => v1::LatencyKind::Queue,
+            Kind::Connect => v1::LatencyKind::Connect,
+            Kind::Tls => v1::LatencyKind::Tls,
+            Kind::FirstByte => v1::LatencyKind::FirstByte,
         }
     }
 }
@@ -151,6 +156,9 @@ impl From<&Counters> for v1::Counters {
         let words = |words: &BTreeMap<Cow<'static, str>, u64>| {
             words.iter().map(|(word, count)| (word.to_string(), *count)).collect()
         };
+        let classes = |classes: &BTreeMap<ErrorClass, u64>| {
+            classes.iter().map(|(class, count)| (class.as_str().to_owned(), *count)).collect()
+        };
         v1::Counters {
             scheduled: counters.scheduled,
             issued: counters.issued,
@@ -158,11 +166,8 @@ impl From<&Counters> for v1::Counters {
             errors: counters.errors,
             timeout: counters.timeout,
             aborted: counters.aborted,
-            errors_by_class: counters
-                .errors_by_class
-                .iter()
-                .map(|(class, count)| (class.as_str().to_owned(), *count))
-                .collect(),
+            errors_by_class: classes(&counters.errors_by_class),
+            unsent: classes(&counters.unsent),
             shed: words(&counters.shed),
             not_generated: words(&counters.not_generated),
             messages_sent: counters.messages_sent,
@@ -201,6 +206,10 @@ fn step_inward(wire: &v1::StepDelta) -> Result<StepDelta, WireError> {
             Ok(v1::LatencyKind::ResponseFailed) => Kind::ResponseFailed,
             Ok(v1::LatencyKind::Service) => Kind::Service,
             Ok(v1::LatencyKind::SendLag) => Kind::SendLag,
+            Ok(v1::LatencyKind::Queue) => Kind::Queue,
+            Ok(v1::LatencyKind::Connect) => Kind::Connect,
+            Ok(v1::LatencyKind::Tls) => Kind::Tls,
+            Ok(v1::LatencyKind::FirstByte) => Kind::FirstByte,
             Ok(v1::LatencyKind::Unspecified) | Err(_) => {
                 return Err(WireError::UnknownKind { step: wire.step, kind: series.kind });
             }
@@ -223,7 +232,7 @@ fn step_inward(wire: &v1::StepDelta) -> Result<StepDelta, WireError> {
     Ok(figures)
 }
 
-/// Every finished operation has one sample of each kind.
+/// Every finished operation has one sample of each kind of latency, and at most one of each of its parts.
 fn outcomes_match_series(step: u32, figures: &StepDelta) -> Result<(), WireError> {
     let counters = &figures.counters;
     let failed = counters.errors.checked_add(counters.timeout).and_then(|sum| sum.checked_add(counters.aborted));
@@ -240,6 +249,13 @@ fn outcomes_match_series(step: u32, figures: &StepDelta) -> Result<(), WireError
         let samples = figures.series[kind as usize].count;
         if samples != operations {
             let what = format!("{operations} operations ended but {kind:?} has {samples} samples");
+            return Err(WireError::Counters { step, what });
+        }
+    }
+    for kind in [Kind::Queue, Kind::Connect, Kind::Tls, Kind::FirstByte] {
+        let samples = figures.series[kind as usize].count;
+        if samples > finished {
+            let what = format!("{finished} operations ended but {kind:?} has {samples} samples");
             return Err(WireError::Counters { step, what });
         }
     }
@@ -264,6 +280,7 @@ fn counters_inward(step: u32, wire: &v1::Counters) -> Result<Counters, WireError
         timeout: wire.timeout,
         aborted: wire.aborted,
         errors_by_class,
+        unsent: checked_words(step, &wire.unsent)?.map(|(class, count)| (ErrorClass::new(class), count)).collect(),
         shed: checked_words(step, &wire.shed)?.map(|(word, count)| (Cow::Owned(word), count)).collect(),
         not_generated: checked_words(step, &wire.not_generated)?
             .map(|(word, count)| (Cow::Owned(word), count))

@@ -263,6 +263,8 @@ pub enum Think {
     Fixed(Duration),
     /// Uniformly between two.
     Between(Duration, Duration),
+    /// Exponentially distributed with this mean, as independent actions of people are.
+    Exponential(Duration),
 }
 
 impl Step {

@@ -16,8 +16,10 @@ pub enum Load {
         curve: Curve,
         /// How arrivals are spaced.
         arrivals: Arrivals,
-        /// Most iterations at the same time over the whole cluster; what comes beyond waits, then is shed.
+        /// Most iterations at the same time over the whole cluster; what comes beyond waits.
         max_in_flight: u32,
+        /// Most arrivals that wait over the whole cluster; what comes beyond is shed.
+        queue: u32,
     },
     /// A fixed amount of work.
     Iterations {

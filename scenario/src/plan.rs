@@ -14,7 +14,7 @@ use crate::threshold::Threshold;
 ///
 /// This is what travels: the coordinator and every agent compile the same source with the same code, so that
 /// there is one definition of a plan's meaning and no second schema of it on the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlanSource {
     /// File name for diagnostics, as the user gave it.
     pub name: String,
@@ -22,6 +22,9 @@ pub struct PlanSource {
     pub text: String,
     /// Data files by the path written in the plan; an unreadable one holds the reason it could not be read.
     pub files: BTreeMap<String, Result<Vec<u8>, String>>,
+    /// The level of a plan's search at which it is to run: users, or iterations a second. Without one, the search's
+    /// least.
+    pub search_level: Option<f64>,
 }
 
 /// All scenarios of a run with what they share.
@@ -45,9 +48,14 @@ pub struct Plan {
     pub steps: Vec<TimedStep>,
     /// What the run is judged by.
     pub thresholds: Vec<Threshold>,
+    /// The load that is searched for, in a plan that has one.
+    pub search: Option<Search>,
+    /// p99 send lag above which the figures of a window are not trusted; none for the rule: the greater of 1 ms and 5 %
+    /// of the median response time.
+    pub max_send_lag: Option<Duration>,
     /// Seed of every random choice of the plan (arrivals, shuffles), so that all agents agree. Default 1.
     pub seed: u64,
-    /// Hash over text and data files (BLAKE3, first 16 hexadecimal digits): equal plans have equal hashes.
+    /// Hash over text, data files and search level (BLAKE3, first 16 hexadecimal digits): equal plans have equal hashes.
     pub hash: String,
 }
 
@@ -71,6 +79,8 @@ pub struct HttpOptions {
     pub version: HttpVersion,
     /// Who owns connections.
     pub connections: Connections,
+    /// What carries requests.
+    pub transport: TransportKind,
     /// Keep cookies for each user (default true).
     pub cookies: bool,
     /// Headers sent with every request.
@@ -89,6 +99,16 @@ pub enum HttpVersion {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+}
+
+/// What carries requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransportKind {
+    /// Connections of the worker's own, with the time of each phase.
+    #[default]
+    Direct,
+    /// The reqwest library.
+    Reqwest,
 }
 
 /// Who owns connections.
@@ -139,6 +159,8 @@ pub struct Scenario {
     pub flow: Vec<Step>,
     /// How many timed steps the flow has: slots `0..timed_steps` of each phase.
     pub timed_steps: u32,
+    /// Pacing of a closed load: a user is due again so long after it was due, or when it has ended, whichever is later.
+    pub every: Option<Duration>,
 }
 
 /// When a scenario's clock starts.
@@ -151,6 +173,30 @@ pub enum ScenarioStart {
     AfterEnd(Vec<usize>),
 }
 
+/// A load that is not given but searched for: the greatest that keeps the plan's thresholds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// Index into [`Plan::scenarios`].
+    pub scenario: usize,
+    /// What a level counts.
+    pub of: SearchOf,
+    /// The least level that is tried.
+    pub from: f64,
+    /// The greatest level that is tried.
+    pub to: f64,
+    /// The search ends when it knows the level to this part of it, above 0 and below 1.
+    pub within: f64,
+}
+
+/// What the level of a [`Search`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SearchOf {
+    /// Users of a closed load.
+    Users,
+    /// Iterations a second of an open load.
+    Rate,
+}
+
 /// One load with its place in the scenario.
 #[derive(Debug, Clone)]
 pub struct Phase {
@@ -161,6 +207,19 @@ pub struct Phase {
     /// The load.
     pub load: Load,
     /// [`StepId`] of slot 0 at this level.
+    pub first_step: StepId,
+    /// Its first part, kept out of the figures.
+    pub warm_up: Option<WarmUp>,
+    /// How long operations in flight may go on after its end before they are cut off.
+    pub grace: Duration,
+}
+
+/// The first part of a phase: its operations are in the account but not in the figures, by having steps of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WarmUp {
+    /// From the phase's start; below the phase's length.
+    pub length: Duration,
+    /// [`StepId`] of slot 0 in the warm-up.
     pub first_step: StepId,
 }
 
@@ -177,6 +236,8 @@ pub struct TimedStep {
     pub kind: StepKind,
     /// How many operations of this step one iteration makes (`repeat` multiplies).
     pub per_iteration: u64,
+    /// Does it count what happens in the warm-up?
+    pub warm_up: bool,
 }
 
 impl Plan {
@@ -189,6 +250,21 @@ impl Plan {
     /// The timed step behind an id.
     pub fn step(&self, id: StepId) -> Option<&TimedStep> {
         self.steps.get(id.0 as usize)
+    }
+}
+
+impl Phase {
+    /// [`StepId`] of slot 0 for what is intended at this offset from the phase's start.
+    pub fn first_step_at(&self, offset: Duration) -> StepId {
+        match self.warm_up {
+            Some(warm_up) if offset < warm_up.length => warm_up.first_step,
+            _ => self.first_step,
+        }
+    }
+
+    /// When the figures begin, from the phase's start.
+    pub fn measured_from(&self) -> Duration {
+        self.warm_up.map_or(Duration::ZERO, |warm_up| warm_up.length)
     }
 }
 

@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
+use groundswell_stats::StepId;
+
+use crate::flow::Step;
 use crate::load::Load;
-use crate::plan::{Phase, ScenarioStart};
-use crate::schedule::Schedule;
-use crate::{Plan, Share};
+use crate::plan::{Connections, Phase, ScenarioStart};
+use crate::schedule::{Attendance, Schedule};
+use crate::{Plan, Scenario, Share};
 
 impl Plan {
     /// From the start of the run to the latest moment at which an iteration may start.
@@ -29,17 +32,158 @@ impl Plan {
     }
 }
 
+/// Iterations that a share has to start, those of the warm-up first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Planned {
+    /// In the warm-up.
+    pub warm_up: u64,
+    /// After it.
+    pub measured: u64,
+}
+
+impl Planned {
+    /// Both.
+    pub fn in_all(self) -> u64 {
+        self.warm_up + self.measured
+    }
+
+    /// What is left of them after the first `decided`.
+    pub fn after(self, decided: u64) -> Planned {
+        let beyond_warm_up = decided.saturating_sub(self.warm_up);
+        Planned {
+            warm_up: self.warm_up.saturating_sub(decided),
+            measured: self.measured.saturating_sub(beyond_warm_up),
+        }
+    }
+}
+
 impl Phase {
+    /// Arrivals of an open load.
+    pub fn schedule(&self, seed: u64) -> Option<Schedule> {
+        match &self.load {
+            Load::Rate { curve, arrivals, .. } => Some(Schedule::new(curve, *arrivals, seed, self.first_step.0)),
+            Load::Users { .. } | Load::Iterations { .. } => None,
+        }
+    }
+
     /// Iterations that a share has to start; none for a closed load, whose number depends on the target.
-    pub fn planned_iterations(&self, share: &Share, seed: u64) -> Option<u64> {
+    pub fn planned_iterations(&self, share: &Share, seed: u64) -> Option<Planned> {
         match &self.load {
             Load::Users { .. } => None,
-            Load::Rate { curve, arrivals, .. } => {
-                Some(share.count_below(Schedule::new(curve, *arrivals, seed, self.first_step.0).total()))
+            Load::Rate { .. } => {
+                let schedule = self.schedule(seed)?;
+                let warm_up = share.count_below(schedule.count_before(self.measured_from()));
+                Some(Planned { warm_up, measured: share.count_below(schedule.total()) - warm_up })
             }
             Load::Iterations { total, users, .. } => {
-                Some(owned_users(share, *users).map(|user| iterations_of(user, *total, *users)).sum())
+                let measured = owned_users(share, *users).map(|user| iterations_of(user, *total, *users)).sum();
+                Some(Planned { warm_up: 0, measured })
             }
+        }
+    }
+
+    /// For each part of a plan: the step of slot 0 and its iterations.
+    pub fn parts(&self, planned: Planned) -> impl Iterator<Item = (StepId, u64)> {
+        let warm_up = self.warm_up.map(|warm_up| (warm_up.first_step, planned.warm_up));
+        warm_up.into_iter().chain([(self.first_step, planned.measured)])
+    }
+}
+
+/// What a share of a plan needs at the most from the machine that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Needs {
+    /// Connections open at the same time. An upper bound: an open load that never has so much in flight needs fewer.
+    pub connections: u64,
+    /// Operations a second that open loads start; closed loads are as fast as their target.
+    pub operations_per_s: f64,
+    /// Connections opened a second, where every request opens one.
+    pub connects_per_s: f64,
+}
+
+impl Plan {
+    /// What a share needs at its greatest moment.
+    pub fn needs(&self, share: &Share) -> Needs {
+        let spans: Vec<(Duration, Duration, Needs)> = (0..self.scenarios.len())
+            .map(|index| {
+                (self.earliest_start(index), self.latest_end(index), self.needs_of(&self.scenarios[index], share))
+            })
+            .collect();
+        // Where one begins, it and those that last are together; the greatest sum is at one of these moments.
+        let at = |moment: Duration| {
+            let together = spans.iter().filter(|(from, to, _)| *from <= moment && moment < *to);
+            together.fold(Needs::default(), |sum, (_, _, needs)| Needs {
+                connections: sum.connections.saturating_add(needs.connections),
+                operations_per_s: sum.operations_per_s + needs.operations_per_s,
+                connects_per_s: sum.connects_per_s + needs.connects_per_s,
+            })
+        };
+        spans.iter().map(|(from, _, _)| at(*from)).fold(Needs::default(), |most, needs| Needs {
+            connections: most.connections.max(needs.connections),
+            operations_per_s: most.operations_per_s.max(needs.operations_per_s),
+            connects_per_s: most.connects_per_s.max(needs.connects_per_s),
+        })
+    }
+
+    fn needs_of(&self, scenario: &Scenario, share: &Share) -> Needs {
+        let part = share.slots().len() as f64 / f64::from(share.of());
+        let users = scenario.phases.iter().map(|phase| phase.most_users(share)).max().unwrap_or(0);
+        let rate = scenario.phases.iter().map(Phase::peak_rate).fold(0.0, f64::max) * part;
+        let (requests, sockets) = (count_steps(&scenario.flow, is_request), count_steps(&scenario.flow, is_socket));
+        // A user has one connection for its requests, and one for each socket that is open; sockets do not nest.
+        let each = u64::from(requests > 0) + u64::from(sockets > 0);
+        let opened = if self.http.connections == Connections::PerRequest { requests } else { 0 } + sockets;
+        Needs {
+            connections: users.saturating_mul(each),
+            operations_per_s: rate * scenario.operations_per_iteration() as f64,
+            connects_per_s: rate * opened as f64,
+        }
+    }
+
+    fn earliest_start(&self, index: usize) -> Duration {
+        match &self.scenarios[index].start {
+            ScenarioStart::At(offset) => *offset,
+            ScenarioStart::AfterEnd(_) => Duration::ZERO,
+        }
+    }
+}
+
+fn is_request(step: &Step) -> bool {
+    matches!(step, Step::Http(_))
+}
+
+fn is_socket(step: &Step) -> bool {
+    matches!(step, Step::Websocket(_))
+}
+
+/// How often an iteration does steps of a kind.
+fn count_steps(flow: &[Step], kind: fn(&Step) -> bool) -> u64 {
+    let count = |step: &Step| {
+        let inner = match step {
+            Step::Repeat { times, flow } => u64::from(*times) * count_steps(flow, kind),
+            Step::Group { flow, .. } => count_steps(flow, kind),
+            Step::Websocket(timed) => count_steps(&timed.spec.flow, kind),
+            Step::Http(_) | Step::Send(_) | Step::Receive(_) | Step::Close(_) | Step::Think(_) => 0,
+        };
+        inner + u64::from(kind(step))
+    };
+    flow.iter().map(count).sum()
+}
+
+impl Phase {
+    /// Users of a share that may be at work at the same time.
+    pub fn most_users(&self, share: &Share) -> u64 {
+        match &self.load {
+            Load::Users { curve } => share.count_below(u64::from(Attendance::new(curve).users())),
+            Load::Rate { max_in_flight, .. } => share.count_below(u64::from(*max_in_flight)),
+            Load::Iterations { users, .. } => share.count_below(u64::from(*users)),
+        }
+    }
+
+    /// Greatest rate of an open load, in iterations a second; zero for a closed one.
+    fn peak_rate(&self) -> f64 {
+        match &self.load {
+            Load::Rate { curve, .. } => curve.peak(),
+            Load::Users { .. } | Load::Iterations { .. } => 0.0,
         }
     }
 }
@@ -58,9 +202,52 @@ pub fn iterations_of(user: u32, total: u64, users: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::PlanSource;
+
+    fn plan(scenarios: &str) -> Plan {
+        let text = format!("target: http://localhost\nscenarios:\n{scenarios}");
+        let source = PlanSource { name: "p.yaml".into(), text, files: BTreeMap::new(), search_level: None };
+        Plan::compile(&source).unwrap()
+    }
+
+    #[test]
+    fn a_warm_up_parts_the_iterations() {
+        let plan = plan("  a: { load: { rate: 10/s, for: 10s, warm_up: 4s }, flow: [ { get: / } ] }\n");
+        let phase = &plan.scenarios[0].phases[0];
+        let all = phase.planned_iterations(&Share::whole(), 1).unwrap();
+        assert_eq!(all, Planned { warm_up: 40, measured: 60 });
+        assert_eq!(all.after(0), all);
+        assert_eq!(all.after(30), Planned { warm_up: 10, measured: 60 });
+        assert_eq!(all.after(45), Planned { warm_up: 0, measured: 55 });
+        let shares = (0..3).map(|agent| phase.planned_iterations(&Share::nth_of(agent, 3), 1).unwrap().in_all());
+        assert_eq!(shares.sum::<u64>(), 100);
+        assert_eq!(phase.parts(all).collect::<Vec<_>>(), [(StepId(1), 40), (StepId(0), 60)]);
+        assert_eq!(phase.first_step_at(Duration::from_millis(3_999)), StepId(1));
+        assert_eq!(phase.first_step_at(Duration::from_secs(4)), StepId(0));
+    }
+
+    #[test]
+    fn needs_are_those_of_the_greatest_moment() {
+        let plan = plan(
+            "  a: { load: { users: 30, for: 10s }, flow: [ { get: / } ] }\n\
+             \x20 b: { after: a, load: { rate: 50/s, for: 5s, max_in_flight: 20 }, flow: [ { get: / }, { websocket: /ws, flow: [ { send: x } ] } ] }\n\
+             \x20 c: { after: a, load: { rate: 10/s, for: 5s, max_in_flight: 4 }, flow: [ { get: / } ] }\n",
+        );
+        let needs = plan.needs(&Share::whole());
+        assert_eq!(needs.connections, 44, "20 users with a socket beside their connection, and 4 others");
+        assert!(
+            (needs.operations_per_s - 160.0).abs() < 1e-9 && (needs.connects_per_s - 50.0).abs() < 1e-9,
+            "{needs:?}"
+        );
+        assert_eq!(plan.needs(&Share::nth_of(0, 2)).connections, 22);
+    }
 
     proptest! {
         #[test]

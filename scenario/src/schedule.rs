@@ -71,6 +71,20 @@ impl Schedule {
         })
     }
 
+    /// How many arrivals are due before an offset from the phase's start.
+    pub fn count_before(&self, offset: Duration) -> u64 {
+        let (mut low, mut high) = (0, self.total);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // Offsets never decrease.
+            match self.offset(middle) {
+                Some(due) if due < offset => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low
+    }
+
     /// One rate all along that is a whole number a second, a minute or an hour, as nearly every rate is.
     fn constant(rate: &Curve) -> Option<Self> {
         let [Segment { from, to, length }] = rate.segments.as_slice() else { return None };

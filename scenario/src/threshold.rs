@@ -19,6 +19,8 @@ pub struct Threshold {
     pub limit: f64,
     /// Judge the last so many seconds instead of the whole run, at every second.
     pub over: Option<Duration>,
+    /// Judge nothing of the first so many seconds of the run: neither windows nor whether to stop.
+    pub after: Duration,
     /// Stop the run as soon as it is broken.
     pub stop: bool,
 }
@@ -46,6 +48,8 @@ pub enum Metric {
     Count,
     /// Operations shed.
     Shed,
+    /// Of the operations that were answered, the part whose expectations held.
+    Checks,
 }
 
 /// Which latency.

@@ -12,7 +12,7 @@ fn source(text: &str) -> PlanSource {
         ("ragged.csv".to_owned(), Ok(b"word,limit\nrust\n".to_vec())),
         ("gone.csv".to_owned(), Err("No such file or directory".to_owned())),
     ];
-    PlanSource { name: "plan.yaml".into(), text: text.into(), files: BTreeMap::from(files) }
+    PlanSource { name: "plan.yaml".into(), text: text.into(), files: BTreeMap::from(files), search_level: None }
 }
 
 fn check(text: &str) -> String {
@@ -42,6 +42,26 @@ macro_rules! problems {
 
 problems! {
     unknown_key: scenario("    load: { users: 1, fro: 1s }\n    flow: [ { get: /x, exspect: {} } ]");
+    rate_beyond_reason: scenario("    load: { rate: 1000000000000/s, for: 10s }\n    flow: [ { get: /x } ]");
+    rate_that_is_none: scenario("    load: { rate: nan/s, for: 10s }\n    flow: [ { get: /x } ]");
+    length_of_zero: scenario("    load: { rate: 5/s, for: 0s }\n    flow: [ { get: /x } ]");
+    stages_that_go_nowhere: scenario(
+        "    load: { users: { stages: [ { to: 0, for: 5s }, { to: 0, for: 5s } ] } }\n    flow: [ { get: /x } ]"
+    );
+    warm_up_of_everything: scenario(
+        "    load: { sweep: { users: [1, 2] }, for: 10s, warm_up: 10s }\n    flow: [ { get: /x } ]"
+    );
+    pace_of_a_rate: scenario("    load: { rate: 5/s, for: 10s }\n    every: 2s\n    flow: [ { get: /x, think: exp(1) } ]");
+    search_without_thresholds: scenario("    load: { search: { rate: { from: 1/s, to: 9/s } }, for: 1s }\n    flow: [ { get: /x } ]");
+    search_of_nothing: format!(
+        "{}thresholds: [ 'p95 < 1s' ]\n",
+        scenario("    load: { search: { users: { from: 9, to: 3 }, within: 200% }, for: 1s }\n    flow: [ { get: /x } ]")
+    );
+    two_searches: "target: http://localhost\nscenarios:\n  one: &a\n    load: { search: { rate: { from: 1/s, to: 9/s } }, for: 1s }\n    flow: [ { get: /x } ]\n  two:\n    load: { search: { rate: { from: 1/s, to: 9/s } }, for: 1s }\n    flow: [ { get: /x } ]\nthresholds: [ 'p95 < 1s' ]\n";
+    threshold_clauses: format!(
+        "{}thresholds: [ 'p95 < 1s after soon', 'checks > 2', 'p95 < 1s over 5m, stop', 'checks >= 99% over 5s after 10s, stop' ]\n",
+        scenario("    load: { users: 1, for: 1s }\n    flow: [ { get: /x } ]")
+    );
     wrong_unit: scenario("    load: { rate: 5, for: 10 }\n    flow: [ { get: /x, timeout: 5 minutes } ]");
     negative_rate: scenario("    load: { rate: -5/s, for: 10s }\n    flow: [ { get: /x } ]");
     negative_users: scenario("    load: { users: -5, for: 10s }\n    flow: [ { get: /x } ]");

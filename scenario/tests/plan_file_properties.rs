@@ -19,7 +19,7 @@ fn examples() -> Vec<(String, PlanSource)> {
             let files: BTreeMap<_, _> =
                 PlanSource::referenced_files(&text).into_iter().map(|name| (name.clone(), read(&name))).collect();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            examples.push((name.clone(), PlanSource { name, text, files }));
+            examples.push((name.clone(), PlanSource { name, text, files, search_level: None }));
         }
     }
     assert!(examples.len() >= 10, "{} examples", examples.len());
@@ -81,7 +81,7 @@ proptest! {
 
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
-        compiles_or_explains(&PlanSource { name: "plan.yaml".into(), text, files: BTreeMap::new() });
+        compiles_or_explains(&PlanSource { name: "plan.yaml".into(), text, files: BTreeMap::new(), search_level: None });
     }
 
     /// A line taken out, doubled or cut in the middle of a real plan.

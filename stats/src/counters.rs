@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::buckets::sum;
 use crate::{ErrorClass, Overflow};
 
-/// Counters of operations. `scheduled = issued + shed + not generated`; `issued = ok + errors + timeout + aborted + in
-/// flight`.
+/// Counters of operations. `scheduled = issued + shed + not generated`; `issued = ok + errors + timeout + aborted + unsent
+/// + in flight`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Operations whose time came.
@@ -24,6 +24,9 @@ pub struct Counters {
     pub aborted: u64,
     /// Errors by class.
     pub errors_by_class: BTreeMap<ErrorClass, u64>,
+    /// Operations that never left this machine because of its own limits, by class: nothing was asked of the target, so
+    /// they are no errors of it and have no latency.
+    pub unsent: BTreeMap<ErrorClass, u64>,
     /// Operations given up because they could not start in time, by reason.
     pub shed: BTreeMap<Cow<'static, str>, u64>,
     /// Operations that nobody tried to start, by reason.
@@ -49,6 +52,7 @@ impl Counters {
             timeout: sum("timeout", self.timeout, other.timeout)?,
             aborted: sum("aborted", self.aborted, other.aborted)?,
             errors_by_class: sums("errors by class", &self.errors_by_class, &other.errors_by_class)?,
+            unsent: sums("unsent", &self.unsent, &other.unsent)?,
             shed: sums("shed", &self.shed, &other.shed)?,
             not_generated: sums("not generated", &self.not_generated, &other.not_generated)?,
             messages_sent: sum("messages sent", self.messages_sent, other.messages_sent)?,
@@ -62,13 +66,19 @@ impl Counters {
     /// Operations issued that have not ended. None where more have ended than were issued, as in a delta whose
     /// operations were issued in the window before.
     pub fn in_flight(&self) -> Option<u64> {
-        [self.ok, self.errors, self.timeout, self.aborted].into_iter().try_fold(self.issued, u64::checked_sub)
+        let ended = [self.ok, self.errors, self.timeout, self.aborted, self.unsent_in_all()];
+        ended.into_iter().try_fold(self.issued, u64::checked_sub)
     }
 
     /// Operations that failed: errors, timeouts and aborted ones.
     pub fn failed(&self) -> u64 {
         // Only accounts that already are wrong get to the end of 64 bits; in_flight and unaccounted tell of them.
         self.errors.saturating_add(self.timeout).saturating_add(self.aborted)
+    }
+
+    /// Operations that never left this machine, whatever the class.
+    pub fn unsent_in_all(&self) -> u64 {
+        self.unsent.values().fold(0, |total, count| total.saturating_add(*count))
     }
 
     /// Operations given up, whatever the reason.
@@ -110,13 +120,14 @@ mod tests {
 
     fn account() -> Counters {
         Counters {
-            scheduled: 10,
-            issued: 7,
+            scheduled: 12,
+            issued: 9,
             ok: 3,
             errors: 1,
             timeout: 1,
             aborted: 1,
             errors_by_class: [(ErrorClass::new("status_503"), 1)].into(),
+            unsent: [(ErrorClass::new("no_free_port"), 2)].into(),
             shed: [("max_in_flight".into(), 2)].into(),
             not_generated: [("interrupted".into(), 1)].into(),
             messages_sent: 5,
@@ -130,7 +141,7 @@ mod tests {
     fn every_operation_has_one_fate() {
         let account = account();
         assert_eq!((account.in_flight(), account.failed(), account.unaccounted()), (Some(1), 3, 0));
-        assert_eq!((account.shed_in_all(), account.not_generated_in_all()), (2, 1));
+        assert_eq!((account.shed_in_all(), account.not_generated_in_all(), account.unsent_in_all()), (2, 1, 2));
     }
 
     #[test]
@@ -147,11 +158,11 @@ mod tests {
     fn adding_doubles_every_counter() {
         let mut twice = account();
         twice.add(&account()).unwrap();
-        assert_eq!((twice.scheduled, twice.issued, twice.ok, twice.errors), (20, 14, 6, 2));
+        assert_eq!((twice.scheduled, twice.issued, twice.ok, twice.errors), (24, 18, 6, 2));
         assert_eq!((twice.timeout, twice.aborted, twice.messages_sent, twice.messages_received), (2, 2, 10, 12));
         assert_eq!((twice.bytes_sent, twice.bytes_received), (200, 400));
         assert_eq!(twice.errors_by_class[&ErrorClass::new("status_503")], 2);
-        assert_eq!((twice.shed_in_all(), twice.not_generated_in_all()), (4, 2));
+        assert_eq!((twice.shed_in_all(), twice.not_generated_in_all(), twice.unsent_in_all()), (4, 2, 4));
     }
 
     #[test]

@@ -16,16 +16,35 @@ pub enum Kind {
     ResponseFailed,
     /// First byte written to finish, of every operation that ended.
     Service,
-    /// Intended start to first byte written, of every operation that ended: the generator's own delay.
+    /// The generator's own delay before the first byte was written, of every operation that ended: from the intended
+    /// start, or from the moment a place in flight was free for it.
     SendLag,
+    /// Intended start to a free place in flight, of operations that had to wait for one. Response time is this, send lag
+    /// and service time together.
+    Queue,
+    /// Name looked up and connection opened, of operations that had to open one.
+    Connect,
+    /// TLS handshake, of operations that had to make one.
+    Tls,
+    /// Request sent to first byte of the response, of HTTP operations that were answered.
+    FirstByte,
 }
 
 impl Kind {
     /// Every kind, in the order of their indices.
-    pub const ALL: [Kind; Kind::COUNT] = [Kind::ResponseOk, Kind::ResponseFailed, Kind::Service, Kind::SendLag];
+    pub const ALL: [Kind; Kind::COUNT] = [
+        Kind::ResponseOk,
+        Kind::ResponseFailed,
+        Kind::Service,
+        Kind::SendLag,
+        Kind::Queue,
+        Kind::Connect,
+        Kind::Tls,
+        Kind::FirstByte,
+    ];
 
     /// Number of kinds; `kind as usize` is below it.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 8;
 
     /// Response time whatever the outcome: what quantiles are taken of, so that they never improve because requests
     /// hung.

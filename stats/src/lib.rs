@@ -35,7 +35,7 @@ pub use distribution::Distribution;
 pub use ids::{ErrorClass, InvalidErrorClass, Kind, StepId};
 pub use layout::Layout;
 pub use recorder::Recorder;
-pub use sample::{Outcome, Sample};
+pub use sample::{Outcome, Phases, Sample};
 pub use series::Series;
 pub use timeline::{Point, Timeline, Window};
 pub use totals::{AbsorbError, Totals};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::series::DenseSeries;
-use crate::{Counters, Kind, Outcome, Sample, StepDelta, StepId};
+use crate::{Counters, Kind, Outcome, Phases, Sample, StepDelta, StepId};
 
 /// Counts what happens on one thread until it is sealed.
 ///
@@ -59,6 +59,10 @@ impl Recorder {
                 }
                 Kind::ResponseFailed
             }
+            Outcome::Unsent(class) => {
+                // Nothing was asked of the target, so there is no latency either.
+                return count(counters.unsent.entry(class.clone()).or_default(), 1);
+            }
             Outcome::Timeout => {
                 count(&mut counters.timeout, 1);
                 Kind::ResponseFailed
@@ -73,6 +77,18 @@ impl Recorder {
         series[response as usize].record(sample.response_us);
         series[Kind::Service as usize].record(sample.service_us);
         series[Kind::SendLag as usize].record(sample.send_lag_us);
+        let Phases { queue_us, connect_us, tls_us, first_byte_us } = sample.phases;
+        let parts = [
+            (Kind::Queue, queue_us),
+            (Kind::Connect, connect_us),
+            (Kind::Tls, tls_us),
+            (Kind::FirstByte, first_byte_us),
+        ];
+        for (kind, part_us) in parts {
+            if let Some(part_us) = part_us {
+                series[kind as usize].record(part_us);
+            }
+        }
     }
 
     /// `n` operations were given up because they could not start in time.
@@ -144,18 +160,25 @@ mod tests {
         let mut recorder = Recorder::new(3);
         let step = StepId(2);
         recorder.scheduled(step, 10);
-        (0..4).for_each(|_| recorder.issued(step));
+        (0..5).for_each(|_| recorder.issued(step));
         recorder.shed(step, "max_in_flight", 4);
         recorder.not_generated(step, "interrupted", 2);
         recorder.messages_sent(step, 3);
         recorder.messages_received(step, 5);
-        let outcomes = [Outcome::Ok, Outcome::Error(ErrorClass::new("status_503")), Outcome::Timeout, Outcome::Aborted];
-        for (outcome, response_us) in outcomes.into_iter().zip([10, 20, 30, 40]) {
+        let outcomes = [
+            Outcome::Ok,
+            Outcome::Error(ErrorClass::new("status_503")),
+            Outcome::Timeout,
+            Outcome::Aborted,
+            Outcome::Unsent(ErrorClass::new("no_free_port")),
+        ];
+        for (outcome, response_us) in outcomes.into_iter().zip([10, 20, 30, 40, 50]) {
             recorder.finished(&Sample {
                 step,
                 response_us,
                 service_us: response_us - 1,
                 send_lag_us: 1,
+                phases: Phases { queue_us: None, connect_us: Some(3), tls_us: None, first_byte_us: Some(5) },
                 outcome,
                 bytes_sent: 7,
                 bytes_received: 9,
@@ -165,12 +188,13 @@ mod tests {
         assert_eq!(sealed.keys().collect::<Vec<_>>(), [&step]);
         let counters = Counters {
             scheduled: 10,
-            issued: 4,
+            issued: 5,
             ok: 1,
             errors: 1,
             timeout: 1,
             aborted: 1,
             errors_by_class: [(ErrorClass::new("status_503"), 1)].into(),
+            unsent: [(ErrorClass::new("no_free_port"), 1)].into(),
             shed: [("max_in_flight".into(), 4)].into(),
             not_generated: [("interrupted".into(), 2)].into(),
             messages_sent: 3,
@@ -180,7 +204,7 @@ mod tests {
         };
         assert_eq!(sealed[&step].counters, counters);
         let figures = |kind| (sealed[&step].series(kind).count, sealed[&step].series(kind).sum_us);
-        assert_eq!(Kind::ALL.map(figures), [(1, 10), (3, 90), (4, 96), (4, 4)]);
+        assert_eq!(Kind::ALL.map(figures), [(1, 10), (3, 90), (4, 96), (4, 4), (0, 0), (4, 12), (0, 0), (4, 20)]);
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::{Buckets, Delta, ErrorClass, Layout, Outcome, Recorder, Sample, Series, StepId};
+use crate::{Buckets, Delta, ErrorClass, Layout, Outcome, Phases, Recorder, Sample, Series, StepId};
 
 /// Steps of the samples that [`samples`] makes.
 pub(crate) const STEPS: usize = 3;
@@ -32,6 +32,12 @@ pub(crate) fn samples(most: usize) -> impl Strategy<Value = Vec<Sample>> {
             response_us: service_us + send_lag_us,
             service_us,
             send_lag_us,
+            phases: Phases {
+                queue_us: None,
+                connect_us: bytes.checked_sub(90),
+                tls_us: None,
+                first_byte_us: Some(service_us / 2),
+            },
             outcome,
             bytes_sent: bytes,
             bytes_received: 2 * bytes,

@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{STEPS, delta_of, samples, series_of};
-    use crate::{Outcome, Sample};
+    use crate::{Outcome, Phases, Sample};
 
     fn steps() -> impl Iterator<Item = StepId> {
         (0..STEPS as u32).map(StepId)
@@ -191,6 +191,7 @@ mod tests {
             response_us,
             service_us: response_us,
             send_lag_us: 0,
+            phases: Phases::default(),
             outcome: Outcome::Ok,
             bytes_sent: 0,
             bytes_received: 0,

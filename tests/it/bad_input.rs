@@ -11,6 +11,7 @@ use groundswell_proto::v1::{AgentMessage, Hello};
 use crate::harness::{Finished, Groundswell, Report, agent, folder, serve, snapshot, write};
 
 const PLAN: &str = "
+max_send_lag: 10s
 target: TARGET
 ready: READY
 scenarios:
@@ -49,7 +50,7 @@ fn seen(finished: &Finished) -> String {
 /// The run goes on and its report tells what happened: every operation refused, with the likely cause.
 pub(crate) fn target_down() -> anyhow::Result<()> {
     let folder = folder()?;
-    let plan = "target: TARGET\nscenarios:\n  one:\n    load: { iterations: 3 }\n    flow: [ { get: /x, name: x } ]\n";
+    let plan = "max_send_lag: 10s\ntarget: TARGET\nscenarios:\n  one:\n    load: { iterations: 3 }\n    flow: [ { get: /x, name: x } ]\n";
     let target = format!("http://127.0.0.1:{}", closed_port()?);
     write(folder.path(), "plan.yaml", &plan.replace("TARGET", &target))?;
     let run = Groundswell::new(["run", "plan.yaml", "--out", "report.json"]).current_dir(folder.path()).finish()?;

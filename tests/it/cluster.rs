@@ -8,6 +8,7 @@ use crate::harness::{Groundswell, Nginx, Report, agent, folder, oracle, response
 
 const PLAN: &str = "
 name: cluster
+max_send_lag: 10s
 target: TARGET
 scenarios:
   browse:
@@ -114,6 +115,7 @@ pub(crate) fn one_agent_and_four_offer_the_same() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
     let folder = folder()?;
     let plan = "
+max_send_lag: 10s
 target: TARGET
 scenarios:
   arrive:

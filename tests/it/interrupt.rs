@@ -12,6 +12,7 @@ pub(crate) fn ctrl_c() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
     let folder = folder()?;
     let plan = "
+max_send_lag: 10s
 target: TARGET
 scenarios:
   long:
@@ -44,6 +45,7 @@ pub(crate) fn threshold_stops() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
     let folder = folder()?;
     let plan = "
+max_send_lag: 10s
 target: TARGET
 scenarios:
   failing:

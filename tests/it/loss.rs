@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use crate::harness::{Daemon, Groundswell, Nginx, Report, agent, folder, serve, write};
 
 const PLAN: &str = "
+max_send_lag: 10s
 target: TARGET
 scenarios:
   arrive:

@@ -19,6 +19,7 @@ fn run(plan: &str, target: &str) -> anyhow::Result<(Option<i32>, String, Report)
 pub(crate) fn counts() -> anyhow::Result<()> {
     let server = PythonServer::start("websockets_echo.py")?;
     let plan = "
+max_send_lag: 10s
 target: TARGET
 scenarios:
   live:
@@ -58,6 +59,7 @@ scenarios:
 }
 
 const PLAN: &str = "
+max_send_lag: 10s
 target: TARGET
 scenarios:
   live:

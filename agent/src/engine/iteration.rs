@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use groundswell_scenario::flow::{Body, HttpRequest, Step, Text, Think, Timed};
-use groundswell_stats::{ErrorClass, Outcome};
+use groundswell_stats::{ErrorClass, Outcome, StepId};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use minijinja::Value;
 use minijinja::value::Serde;
@@ -22,7 +22,7 @@ use super::phase::Phase;
 use super::recording::Recording;
 use super::render::Variables;
 use crate::clock::micros;
-use crate::transport::{Failure, HttpTransport, Request, ReqwestTransport, Response};
+use crate::transport::{Failure, HttpTransport, Request, Response, Transport};
 use websocket::OpenSocket;
 
 /// Pause after an iteration that issued nothing: without it a user whose every step is skipped would spin.
@@ -35,7 +35,7 @@ pub(super) struct UserNumber(pub(super) u64);
 /// A virtual user: its cookies, connections and variables.
 pub(super) struct User {
     number: UserNumber,
-    transport: ReqwestTransport,
+    transport: Transport,
     /// What every iteration starts with.
     constants: Variables,
     variables: Variables,
@@ -50,7 +50,10 @@ pub(super) enum Accounting {
         until: Instant,
     },
     /// The whole iteration was scheduled when it arrived; what it does not issue is counted as not generated.
-    Scheduled,
+    Scheduled {
+        /// When a place in flight was free for it, where it had to wait for one.
+        queued_until: Option<Instant>,
+    },
 }
 
 impl User {
@@ -90,9 +93,10 @@ impl User {
         self.variables.insert("iteration".into(), Value::from(number));
         let left = match accounting {
             Accounting::AsIssued { .. } => Vec::new(),
-            Accounting::Scheduled => operations_per_iteration(phase),
+            Accounting::Scheduled { .. } => operations_per_iteration(phase),
         };
-        let mut iteration = Iteration { phase, user: self, due, accounting, left, socket: None, issued: 0 };
+        let first_step = phase.first_step_at(due);
+        let mut iteration = Iteration { phase, user: self, due, first_step, accounting, left, socket: None, issued: 0 };
         iteration.flow(&phase.scenario().flow).await;
         let (issued, due) = (iteration.issued, iteration.due);
         drop(iteration);
@@ -107,7 +111,8 @@ impl User {
 }
 
 fn operations_per_iteration(phase: &Phase) -> Vec<u64> {
-    let per_iteration = |slot| phase.context.plan.step(phase.step(slot)).map_or(0, |step| step.per_iteration);
+    let first = phase.first_step_at(phase.origin);
+    let per_iteration = |slot| phase.context.plan.step(StepId(first.0 + slot)).map_or(0, |step| step.per_iteration);
     (0..phase.scenario().timed_steps).map(per_iteration).collect()
 }
 
@@ -124,6 +129,8 @@ struct Iteration<'a> {
     user: &'a mut User,
     /// When the next operation is intended to start.
     due: Instant,
+    /// [`StepId`] of slot 0 for what was scheduled with the iteration.
+    first_step: StepId,
     accounting: Accounting,
     /// Operations of this iteration that are scheduled but not yet accounted for, by slot.
     left: Vec<u64>,
@@ -137,7 +144,7 @@ impl Drop for Iteration<'_> {
         let reason = self.phase.context.stop.reason().unwrap_or("cut_off");
         for (slot, left) in (0..).zip(&self.left) {
             if *left > 0 {
-                self.phase.context.recording.not_generated(self.phase.step(slot), reason, *left);
+                self.phase.context.recording.not_generated(self.step_id(slot), reason, *left);
             }
         }
     }
@@ -148,6 +155,16 @@ type BoxedNext<'a> = Pin<Box<dyn Future<Output = Next> + 'a>>;
 impl Iteration<'_> {
     fn recording(&self) -> &Rc<Recording> {
         &self.phase.context.recording
+    }
+
+    /// The series of an operation that is due now. In a closed load each operation belongs to the warm-up or not by its
+    /// own time, because one iteration (a socket that stays open) may last as long as the load.
+    fn step_id(&self, slot: u32) -> StepId {
+        let first = match self.accounting {
+            Accounting::AsIssued { .. } => self.phase.first_step_at(self.due),
+            Accounting::Scheduled { .. } => self.first_step,
+        };
+        StepId(first.0 + slot)
     }
 
     async fn flow(&mut self, steps: &[Step]) -> Next {
@@ -195,11 +212,13 @@ impl Iteration<'_> {
             Think::Between(low, high) => {
                 Duration::from_micros(rand::rng().random_range(micros(low)..=micros(high).max(micros(low))))
             }
+            // The inverse of its distribution function; 1 - u is never 0.
+            Think::Exponential(mean) => mean.mul_f64(-(1.0 - rand::rng().random::<f64>()).ln()),
         };
         self.due += pause;
         let wake = match self.accounting {
             Accounting::AsIssued { until } => self.due.min(until),
-            Accounting::Scheduled => self.due,
+            Accounting::Scheduled { .. } => self.due,
         };
         if self.phase.context.pause_until(wake).await { Next::Step } else { Next::Leave }
     }
@@ -211,8 +230,8 @@ impl Iteration<'_> {
             Err(error) => return self.skip(timed.slot, "template_failed", &error),
         };
         let bytes_sent = request.body.as_ref().map_or(0, |body| body.len() as u64);
-        let operation = self.begin(timed.slot);
-        let result = self.user.transport.send(request).await;
+        let mut operation = self.begin(timed.slot);
+        let result = self.user.transport.send(request, operation.phases()).await;
         let finished = Instant::now();
         let (outcome, bytes_received) = match result {
             Ok(response) => {
@@ -229,14 +248,22 @@ impl Iteration<'_> {
     fn begin(&mut self, slot: u32) -> super::recording::Operation {
         self.take(slot);
         self.issued += 1;
-        self.recording().begin(self.phase.step(slot), self.due)
+        let operation = self.recording().begin(self.step_id(slot), self.due);
+        match &mut self.accounting {
+            // Only the first operation of the iteration waited.
+            Accounting::Scheduled { queued_until } => match queued_until.take() {
+                Some(free) => operation.queued_until(free),
+                None => operation,
+            },
+            Accounting::AsIssued { .. } => operation,
+        }
     }
 
     /// Takes one operation out of what is left to account for.
     fn take(&mut self, slot: u32) {
         match self.accounting {
-            Accounting::AsIssued { .. } => self.recording().scheduled(self.phase.step(slot), 1),
-            Accounting::Scheduled => {
+            Accounting::AsIssued { .. } => self.recording().scheduled(self.step_id(slot), 1),
+            Accounting::Scheduled { .. } => {
                 if let Some(left) = self.left.get_mut(slot as usize) {
                     *left = left.saturating_sub(1);
                 }
@@ -247,7 +274,7 @@ impl Iteration<'_> {
     fn skip(&mut self, slot: u32, reason: &'static str, why: &dyn std::fmt::Display) {
         tracing::debug!(reason, %why, "operation not generated");
         self.take(slot);
-        self.recording().not_generated(self.phase.step(slot), reason, 1);
+        self.recording().not_generated(self.step_id(slot), reason, 1);
     }
 
     /// Counts every operation of a flow that can't be done without its socket.
@@ -270,10 +297,10 @@ impl Iteration<'_> {
     }
 
     fn skip_many(&mut self, slot: u32, operations: u64, reason: &'static str) {
-        let step = self.phase.step(slot);
+        let step = self.step_id(slot);
         match self.accounting {
             Accounting::AsIssued { .. } => self.recording().scheduled(step, operations),
-            Accounting::Scheduled => {
+            Accounting::Scheduled { .. } => {
                 if let Some(left) = self.left.get_mut(slot as usize) {
                     *left = left.saturating_sub(operations);
                 }
@@ -361,6 +388,7 @@ impl Iteration<'_> {
 fn outcome_of(failure: Failure) -> Outcome {
     match failure {
         Failure::Timeout => Outcome::Timeout,
+        Failure::Unsent(class) => Outcome::Unsent(class),
         Failure::Error(class) => Outcome::Error(class),
     }
 }

@@ -26,10 +26,11 @@ use std::time::Duration;
 
 use groundswell_scenario::plan::Ready;
 use groundswell_scenario::{Plan, Share};
-use groundswell_stats::Delta;
+use groundswell_stats::{Delta, Phases};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::machine::{MachineLoad, MachineMeter, permille};
 use crate::transport::{Failure, HttpTransport, Request, ReqwestTransport, Tls};
 use worker::{Command, WorkerSpec};
 
@@ -64,6 +65,10 @@ pub(crate) struct Sealed {
     pub(crate) cursors: BTreeMap<(usize, usize), u64>,
     /// CPU time of the busiest worker, in thousandths of the window.
     pub(crate) cpu_permille: u32,
+    /// Time for which a worker was ready to run but had no CPU: of the one that waited most, in thousandths of the window.
+    pub(crate) cpu_wait_permille: u32,
+    /// Load of the machine.
+    pub(crate) machine: MachineLoad,
     /// Users at work.
     pub(crate) users: u32,
     /// Every worker has ended its part.
@@ -76,6 +81,7 @@ pub(crate) struct Engine {
     tls: Tls,
     workers: Vec<Worker>,
     finished: mpsc::Receiver<()>,
+    machine: MachineMeter,
     sealed_until_us: u64,
 }
 
@@ -117,7 +123,7 @@ impl Engine {
                 .map_err(PrepareError::Thread)?;
             workers.push(Worker { commands, thread: Some(thread) });
         }
-        Ok(Engine { plan, tls, workers, finished, sealed_until_us: 0 })
+        Ok(Engine { plan, tls, workers, finished, machine: MachineMeter::new(), sealed_until_us: 0 })
     }
 
     /// Waits until the target's readiness check holds; else says what it answered last.
@@ -158,7 +164,7 @@ impl Engine {
                 answers.push(answered);
             }
         }
-        let mut sealed = Sealed { finished: true, ..Sealed::default() };
+        let mut sealed = Sealed { finished: true, machine: self.machine.lap(), ..Sealed::default() };
         sealed.delta.from_us = self.sealed_until_us;
         sealed.delta.to_us = now_us;
         for answer in answers {
@@ -168,9 +174,9 @@ impl Engine {
             for (phase, decided) in part.cursors {
                 *sealed.cursors.entry(phase).or_default() += decided;
             }
-            let window_us = now_us.saturating_sub(self.sealed_until_us).max(1);
-            let permille = (part.cpu_us.saturating_mul(1000) / window_us).min(1000);
-            sealed.cpu_permille = sealed.cpu_permille.max(u32::try_from(permille).unwrap_or(1000));
+            let part_of_window = |part_us| permille(part_us, part.window_us);
+            sealed.cpu_permille = sealed.cpu_permille.max(part_of_window(part.cpu_us));
+            sealed.cpu_wait_permille = sealed.cpu_wait_permille.max(part_of_window(part.cpu_wait_us));
             sealed.users += part.users;
             sealed.finished &= part.finished;
         }
@@ -225,10 +231,13 @@ async fn wait_until_ready(plan: &Plan, ready: &Ready, tls: &Tls) -> Result<(), S
             timeout: READY_TRY.min(deadline.saturating_duration_since(Instant::now())),
             keep_body: false,
         };
-        let answer = match client.send(request).await {
+        let answer = match client.send(request, &mut Phases::default()).await {
             Ok(response) if ready.status.contains(response.status) => return Ok(()),
             Ok(response) => format!("it answered with status {}", response.status),
             Err(Failure::Timeout) => "it did not answer in time".to_owned(),
+            Err(Failure::Unsent(class)) => {
+                format!("this machine could not ask it: {}", class.as_str().replace('_', " "))
+            }
             Err(Failure::Error(class)) => match class.as_str() {
                 "dns" => "its name could not be resolved".to_owned(),
                 "connection_refused" => "nothing listens there".to_owned(),

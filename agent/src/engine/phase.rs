@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use groundswell_scenario::load::{Load, Sharing};
-use groundswell_scenario::planned::{iterations_of, owned_users};
-use groundswell_scenario::{Scenario, Schedule, schedule};
+use groundswell_scenario::planned::{Planned, iterations_of, owned_users};
+use groundswell_scenario::{Scenario, schedule};
 use groundswell_stats::StepId;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -15,9 +15,12 @@ use tokio::time::{Instant, timeout};
 use super::iteration::{Accounting, User, UserNumber};
 use super::worker::Context;
 
-/// How long operations in flight may go on after a load's end before they are cut off and counted as aborted. Most end
-/// long before, by their own time limits.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// A user is made so long before it joins: making it takes time, which is nobody's response time.
+const MADE_AHEAD: Duration = Duration::from_millis(500);
+/// Users of an open load that are made before its start; more are made when they are needed.
+const MADE_FOR_START: usize = 32;
+/// An open load that is later than this was stalled, by its machine or by whoever stopped it.
+const STALL: Duration = Duration::from_millis(5);
 
 /// One phase of one scenario on one worker.
 pub(super) struct Phase {
@@ -26,8 +29,6 @@ pub(super) struct Phase {
     pub(super) index: usize,
     /// When it begins.
     pub(super) origin: Instant,
-    /// [`StepId`] of slot 0.
-    pub(super) first_step: StepId,
 }
 
 impl Phase {
@@ -35,58 +36,73 @@ impl Phase {
         &self.context.plan.scenarios[self.scenario]
     }
 
-    pub(super) fn step(&self, slot: u32) -> StepId {
-        StepId(self.first_step.0 + slot)
+    fn described(&self) -> &groundswell_scenario::plan::Phase {
+        &self.scenario().phases[self.index]
     }
 
     fn load(&self) -> &Load {
-        &self.scenario().phases[self.index].load
+        &self.described().load
     }
 
-    /// Each timed step with the operations that one iteration makes of it.
-    fn operations(&self) -> impl Iterator<Item = (StepId, u64)> + '_ {
-        (0..self.scenario().timed_steps).filter_map(|slot| {
-            let step = self.step(slot);
+    /// [`StepId`] of slot 0 for what is intended at this moment: that of the warm-up while it lasts.
+    pub(super) fn first_step_at(&self, intended: Instant) -> StepId {
+        self.described().first_step_at(intended.saturating_duration_since(self.origin))
+    }
+
+    /// Each timed step from a first one on, with the operations that one iteration makes of it.
+    fn operations(&self, first: StepId) -> impl Iterator<Item = (StepId, u64)> + '_ {
+        (0..self.scenario().timed_steps).filter_map(move |slot| {
+            let step = StepId(first.0 + slot);
             Some((step, self.context.plan.step(step)?.per_iteration))
         })
     }
 
-    fn scheduled(&self, iterations: u64) {
-        for (step, operations) in self.operations() {
+    /// Iterations whose time came.
+    fn scheduled(&self, first: StepId, iterations: u64) {
+        for (step, operations) in self.operations(first) {
             self.context.recording.scheduled(step, operations * iterations);
         }
-    }
-
-    fn decided(&self, iterations: u64) {
         self.context.recording.decided((self.scenario, self.index), iterations);
     }
 
-    /// Iterations whose time came, or would have come, but which nobody starts.
-    fn not_generated(&self, iterations: u64, reason: &'static str) {
+    /// Scheduled iterations that nobody starts.
+    fn not_generated(&self, first: StepId, iterations: u64, reason: &'static str) {
         if iterations == 0 {
             return;
         }
-        self.scheduled(iterations);
-        self.decided(iterations);
-        for (step, operations) in self.operations() {
+        for (step, operations) in self.operations(first) {
             self.context.recording.not_generated(step, reason, operations * iterations);
         }
     }
 
+    /// Iterations whose time did not come or will not be waited for.
+    fn never_started(&self, left: Planned, reason: &'static str) {
+        for (first, iterations) in self.described().parts(left).filter(|(_, iterations)| *iterations > 0) {
+            self.scheduled(first, iterations);
+            self.not_generated(first, iterations, reason);
+        }
+    }
+
     /// An iteration given up because it could not start in time.
-    fn shed(&self, reason: &'static str) {
-        for (step, operations) in self.operations() {
+    fn shed(&self, first: StepId, reason: &'static str) {
+        for (step, operations) in self.operations(first) {
             self.context.recording.shed(step, reason, operations);
+        }
+    }
+
+    /// When a user whose iteration was due then and has ended by now is due again.
+    fn due_again(&self, was_due: Instant, ended: Instant) -> Instant {
+        match self.scenario().every {
+            Some(every) => ended.max(was_due + every),
+            None => ended,
         }
     }
 }
 
 /// Runs one phase to its end, drained.
 pub(super) async fn run(context: Rc<Context>, scenario: usize, index: usize, scenario_start: Instant) {
-    let described = &context.plan.scenarios[scenario].phases[index];
-    let origin = scenario_start + described.offset;
-    let first_step = described.first_step;
-    let phase = Rc::new(Phase { context, scenario, index, origin, first_step });
+    let origin = scenario_start + context.plan.scenarios[scenario].phases[index].offset;
+    let phase = Rc::new(Phase { context, scenario, index, origin });
     match phase.load() {
         Load::Users { .. } => users(&phase).await,
         Load::Rate { .. } => arrivals(&phase).await,
@@ -110,24 +126,34 @@ async fn users(phase: &Rc<Phase>) {
     }
     let end = phase.origin + curve.length();
     phase.context.pause_until(end).await;
-    drain(tasks).await;
+    drain(phase, tasks).await;
 }
 
 /// One user from its joining to its leaving.
 async fn attend(phase: &Rc<Phase>, number: u32, from: Instant, until: Instant) {
-    if !phase.context.pause_until(from).await {
-        return;
-    }
-    let mut user = User::new(phase, UserNumber(u64::from(number)));
+    let Some(mut user) = joined(phase, u64::from(number), from).await else { return };
     phase.context.recording.user_joined();
     let mut due = from;
     for iteration in 0.. {
         if due >= until || phase.context.stop.reason().is_some() || !user.draw_data(phase) {
             break;
         }
-        due = user.iterate(phase, iteration, due, Accounting::AsIssued { until }).await;
+        let ended = user.iterate(phase, iteration, due, Accounting::AsIssued { until }).await;
+        due = phase.due_again(due, ended);
+        if due > ended && !phase.context.pause_until(due.min(until)).await {
+            break;
+        }
     }
     phase.context.recording.user_left();
+}
+
+/// A user at the moment of its joining; none where the run was stopped before.
+async fn joined(phase: &Phase, number: u64, from: Instant) -> Option<User> {
+    if !phase.context.pause_until(from.checked_sub(MADE_AHEAD).unwrap_or(from)).await {
+        return None;
+    }
+    let user = User::new(phase, UserNumber(number));
+    phase.context.pause_until(from).await.then_some(user)
 }
 
 /// A fixed number of iterations, divided over users.
@@ -147,7 +173,7 @@ async fn iterations(phase: &Rc<Phase>) {
     }
     while tasks.join_next().await.is_some() {}
     let reason = if phase.context.stop.reason().is_some() { stop_reason(phase) } else { "time_limit" };
-    phase.not_generated(pool.get(), reason);
+    phase.never_started(Planned { warm_up: 0, measured: pool.get() }, reason);
 }
 
 /// One user that takes iterations from `left` until there are none.
@@ -159,10 +185,7 @@ async fn work_off(
     sharing: Sharing,
     until: Instant,
 ) {
-    if !phase.context.pause_until(phase.origin).await {
-        return;
-    }
-    let mut user = User::new(phase, UserNumber(u64::from(number)));
+    let Some(mut user) = joined(phase, u64::from(number), phase.origin).await else { return };
     phase.context.recording.user_joined();
     let mut due = phase.origin;
     let mut iteration = 0;
@@ -171,9 +194,12 @@ async fn work_off(
         if sharing == Sharing::PerUser {
             pool.set(pool.get() - 1);
         }
-        phase.scheduled(1);
-        phase.decided(1);
-        due = user.iterate(phase, iteration, due, Accounting::Scheduled).await;
+        phase.scheduled(phase.first_step_at(due), 1);
+        let ended = user.iterate(phase, iteration, due, Accounting::Scheduled { queued_until: None }).await;
+        due = phase.due_again(due, ended);
+        if due > ended && !phase.context.pause_until(due).await {
+            break;
+        }
         iteration += 1;
     }
     phase.context.recording.user_left();
@@ -181,73 +207,127 @@ async fn work_off(
 
 /// Open model: iterations start on schedule, however slow the target is.
 async fn arrivals(phase: &Rc<Phase>) {
-    let Load::Rate { curve, arrivals, max_in_flight } = phase.load() else { return };
-    let schedule = Schedule::new(curve, *arrivals, phase.context.plan.seed, phase.first_step.0);
+    let Load::Rate { max_in_flight, queue, .. } = *phase.load() else { return };
+    let seed = phase.context.plan.seed;
+    let Some(schedule) = phase.described().schedule(seed) else { return };
     let share = &phase.context.share;
-    let total = share.count_below(schedule.total());
-    let cap = usize::try_from(share.count_below(u64::from(*max_in_flight)).max(1)).unwrap_or(usize::MAX);
-    let crowd = Rc::new(Crowd { idle: RefCell::default(), waiting: RefCell::default(), busy: Cell::new(0), cap });
+    let Some(planned) = phase.described().planned_iterations(share, seed) else { return };
+    let own = |most: u32| usize::try_from(share.count_below(u64::from(most))).unwrap_or(usize::MAX);
+    let crowd = Rc::new(Crowd {
+        idle: RefCell::default(),
+        waiting: RefCell::default(),
+        busy: Cell::new(0),
+        cap: own(max_in_flight).max(1),
+        queue: own(queue),
+    });
+    phase.context.pause_until(phase.origin.checked_sub(MADE_AHEAD).unwrap_or(phase.origin)).await;
+    crowd.make_ahead(phase, planned.in_all());
     let mut tasks = JoinSet::new();
-    let mut stopped_at = total;
-    for nth in 0..total {
-        let ordinal = share.nth(nth);
+    let mut release = Release::default();
+    let mut started = 0;
+    while started < planned.in_all() {
+        let ordinal = share.nth(started);
         let Some(offset) = schedule.offset(ordinal) else { break };
         let due = phase.origin + offset;
-        // Without this check a burst that is due at once would ask the clock and the timer for each arrival.
-        if due > Instant::now() && !phase.context.pause_until(due).await || phase.context.stop.reason().is_some() {
-            stopped_at = nth;
+        let now = Instant::now();
+        let at = release.at(due, now);
+        // Without this check a burst that is due at once would ask the timer for each arrival.
+        if at > now && !phase.context.pause_until(at).await || phase.context.stop.reason().is_some() {
             break;
         }
-        phase.scheduled(1);
-        phase.decided(1);
+        phase.scheduled(phase.first_step_at(due), 1);
         crowd.arrive(phase, ordinal, due, &mut tasks);
         while tasks.try_join_next().is_some() {}
+        started += 1;
     }
-    phase.not_generated(total - stopped_at, stop_reason(phase));
-    drain(tasks).await;
+    phase.never_started(planned.after(started), stop_reason(phase));
+    drain(phase, tasks).await;
     crowd.give_up(phase);
 }
 
-/// The users of an open load: at most `cap` at work, as many iterations again waiting, the rest shed.
+/// When an arrival is released: at its intended time, or as soon as possible after it. What a stall of this process has
+/// held back is made up for at twice the rate of the schedule, so that it does not end in a storm on the target; every
+/// operation keeps its intended time, so the figures show the stall whole.
+#[derive(Default)]
+struct Release {
+    /// The last arrival: when it was due and when it was released.
+    last: Option<(Instant, Instant)>,
+    catching_up: bool,
+}
+
+impl Release {
+    fn at(&mut self, due: Instant, now: Instant) -> Instant {
+        let late = now.saturating_duration_since(due);
+        self.catching_up = late > STALL || self.catching_up && !late.is_zero();
+        let at = match self.last {
+            Some((last_due, last)) if self.catching_up => due.max(last + due.saturating_duration_since(last_due) / 2),
+            _ => due,
+        };
+        self.last = Some((due, at.max(now)));
+        at
+    }
+}
+
+/// An iteration of an open load that waits for a user.
+struct Arrival {
+    ordinal: u64,
+    due: Instant,
+    /// When a place in flight was free for it, where it had to wait for one.
+    free: Option<Instant>,
+}
+
+/// The users of an open load: at most `cap` at work, at most `queue` iterations waiting for one of them, the rest shed.
 struct Crowd {
     idle: RefCell<Vec<User>>,
-    waiting: RefCell<VecDeque<(u64, Instant)>>,
+    waiting: RefCell<VecDeque<Arrival>>,
     busy: Cell<usize>,
     cap: usize,
+    queue: usize,
 }
 
 impl Crowd {
+    /// Makes the users that the start may need.
+    fn make_ahead(&self, phase: &Phase, arrivals: u64) {
+        let users = self.cap.min(MADE_FOR_START).min(usize::try_from(arrivals).unwrap_or(usize::MAX));
+        let numbers = (0..users as u64).rev().map(|nth| UserNumber(phase.context.share.nth(nth)));
+        self.idle.borrow_mut().extend(numbers.map(|number| User::new(phase, number)));
+    }
+
     fn arrive(self: &Rc<Self>, phase: &Rc<Phase>, ordinal: u64, due: Instant, tasks: &mut JoinSet<()>) {
+        let arrival = Arrival { ordinal, due, free: None };
         if self.busy.get() >= self.cap {
             let mut waiting = self.waiting.borrow_mut();
-            if waiting.len() >= self.cap {
-                phase.shed("max_in_flight");
+            if waiting.len() >= self.queue {
+                phase.shed(phase.first_step_at(due), "max_in_flight");
             } else {
-                waiting.push_back((ordinal, due));
+                waiting.push_back(arrival);
             }
             return;
         }
         let user = self.idle.borrow_mut().pop();
-        // A user that is made now has the number of this worker's users so far, spread over all shares.
+        // Nobody is idle, so as many users are made as are busy: this one has the next number of this worker's.
         let user = user.unwrap_or_else(|| {
             let number = phase.context.share.nth(self.busy.get() as u64);
             User::new(phase, UserNumber(number))
         });
         self.busy.set(self.busy.get() + 1);
         phase.context.recording.user_joined();
-        tasks.spawn_local(Rc::clone(self).serve(Rc::clone(phase), user, ordinal, due));
+        tasks.spawn_local(Rc::clone(self).serve(Rc::clone(phase), user, arrival));
     }
 
     /// One user that works off an arrival, then what has been waiting.
-    async fn serve(self: Rc<Self>, phase: Rc<Phase>, mut user: User, ordinal: u64, due: Instant) {
-        let mut next = Some((ordinal, due));
-        while let Some((ordinal, due)) = next {
+    async fn serve(self: Rc<Self>, phase: Rc<Phase>, mut user: User, arrival: Arrival) {
+        let mut next = Some(arrival);
+        while let Some(Arrival { ordinal, due, free }) = next {
             if user.draw_data(&phase) {
-                user.iterate(&phase, ordinal, due, Accounting::Scheduled).await;
+                user.iterate(&phase, ordinal, due, Accounting::Scheduled { queued_until: free }).await;
             } else {
-                phase.account_for(1, "data_exhausted");
+                phase.not_generated(phase.first_step_at(due), 1, "data_exhausted");
             }
             next = if phase.context.stop.reason().is_some() { None } else { self.waiting.borrow_mut().pop_front() };
+            if let Some(next) = &mut next {
+                next.free = Some(Instant::now());
+            }
         }
         phase.context.recording.user_left();
         self.busy.set(self.busy.get() - 1);
@@ -256,20 +336,11 @@ impl Crowd {
 
     /// What still waits when the load is over: given up.
     fn give_up(&self, phase: &Rc<Phase>) {
-        let waiting = self.waiting.borrow_mut().drain(..).count() as u64;
-        match phase.context.stop.reason() {
-            Some(reason) => phase.account_for(waiting, reason),
-            None => (0..waiting).for_each(|_| phase.shed("max_in_flight")),
-        }
-    }
-}
-
-impl Phase {
-    /// Iterations that were scheduled already but are not started after all.
-    fn account_for(&self, iterations: u64, reason: &'static str) {
-        for (step, operations) in self.operations() {
-            if iterations > 0 {
-                self.context.recording.not_generated(step, reason, operations * iterations);
+        for Arrival { due, .. } in self.waiting.borrow_mut().drain(..) {
+            let first = phase.first_step_at(due);
+            match phase.context.stop.reason() {
+                Some(reason) => phase.not_generated(first, 1, reason),
+                None => phase.shed(first, "max_in_flight"),
             }
         }
     }
@@ -280,9 +351,9 @@ fn stop_reason(phase: &Phase) -> &'static str {
     phase.context.stop.reason().unwrap_or("data_exhausted")
 }
 
-/// Lets what is in flight end; what has not after the limit is dropped, which counts it as aborted.
-async fn drain(mut tasks: JoinSet<()>) {
-    let ended = timeout(DRAIN_LIMIT, async { while tasks.join_next().await.is_some() {} }).await;
+/// Lets what is in flight end; what has not after the grace is dropped, which counts it as aborted.
+async fn drain(phase: &Phase, mut tasks: JoinSet<()>) {
+    let ended = timeout(phase.described().grace, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tasks.shutdown().await;
     }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::rc::Rc;
 
-use groundswell_stats::{Outcome, Recorder, Sample, StepDelta, StepId};
+use groundswell_stats::{Outcome, Phases, Recorder, Sample, StepDelta, StepId};
 use tokio::time::Instant;
 
 use crate::clock::micros;
@@ -60,7 +60,15 @@ impl Recording {
     /// Hands an operation to the transport.
     pub(super) fn begin(self: &Rc<Self>, step: StepId, intended: Instant) -> Operation {
         self.recorder.borrow_mut().issued(step);
-        Operation { recording: Rc::clone(self), step, intended, sent: Instant::now(), ended: false }
+        Operation {
+            recording: Rc::clone(self),
+            step,
+            intended,
+            ready: intended,
+            sent: Instant::now(),
+            phases: Phases::default(),
+            ended: false,
+        }
     }
 
     pub(super) fn user_joined(&self) {
@@ -94,7 +102,7 @@ impl Recording {
         if let Some(raw) = self.raw_samples.borrow_mut().as_mut() {
             let outcome = match &sample.outcome {
                 Outcome::Ok => "ok",
-                Outcome::Error(class) => class.as_str(),
+                Outcome::Error(class) | Outcome::Unsent(class) => class.as_str(),
                 Outcome::Timeout => "timeout",
                 Outcome::Aborted => "aborted",
             };
@@ -115,7 +123,10 @@ pub(super) struct Operation {
     recording: Rc<Recording>,
     step: StepId,
     intended: Instant,
+    /// When nothing but this generator held it back.
+    ready: Instant,
     sent: Instant,
+    phases: Phases,
     ended: bool,
 }
 
@@ -124,6 +135,18 @@ impl Operation {
     pub(super) fn sent_at(mut self, sent: Instant) -> Self {
         self.sent = sent;
         self
+    }
+
+    /// It had to wait until then for a place in flight.
+    pub(super) fn queued_until(mut self, free: Instant) -> Self {
+        self.ready = free.max(self.intended);
+        self.phases.queue_us = Some(micros(self.ready.saturating_duration_since(self.intended)));
+        self
+    }
+
+    /// Where its time goes.
+    pub(super) fn phases(&mut self) -> &mut Phases {
+        &mut self.phases
     }
 
     pub(super) fn intended(&self) -> Instant {
@@ -141,7 +164,8 @@ impl Operation {
             step: self.step,
             response_us: micros(finished.saturating_duration_since(self.intended)),
             service_us: micros(finished.saturating_duration_since(self.sent)),
-            send_lag_us: micros(self.sent.saturating_duration_since(self.intended)),
+            send_lag_us: micros(self.sent.saturating_duration_since(self.ready)),
+            phases: self.phases,
             outcome,
             bytes_sent,
             bytes_received,

@@ -21,9 +21,10 @@ use super::PrepareError;
 use super::phase;
 use super::recording::Recording;
 use super::render::{DataFeed, Templates};
-use crate::clock::RunClock;
+use crate::clock::{RunClock, micros};
+use crate::machine::thread_waited;
 use crate::timer::Timer;
-use crate::transport::{ReqwestTransport, Tls};
+use crate::transport::{Tls, Transport};
 
 /// What a worker is told.
 pub(super) enum Command {
@@ -39,7 +40,10 @@ pub(super) enum Command {
 pub(super) struct WorkerSealed {
     pub(super) steps: BTreeMap<StepId, StepDelta>,
     pub(super) cursors: BTreeMap<(usize, usize), u64>,
+    /// Since this worker's last seal.
+    pub(super) window_us: u64,
     pub(super) cpu_us: u64,
+    pub(super) cpu_wait_us: u64,
     pub(super) users: u32,
     pub(super) finished: bool,
 }
@@ -56,14 +60,14 @@ pub(super) struct WorkerSpec {
 pub(super) struct PreparedWorker {
     spec: WorkerSpec,
     templates: Templates,
-    transport: ReqwestTransport,
 }
 
 impl WorkerSpec {
     pub(super) fn prepare(self) -> Result<PreparedWorker, PrepareError> {
         let templates = Templates::of(&self.plan)?;
-        let transport = ReqwestTransport::new(&self.plan.http, &self.tls)?;
-        Ok(PreparedWorker { spec: self, templates, transport })
+        // The worker makes its own on its own thread; what can fail there fails here first.
+        Transport::new(&self.plan.http, &self.tls)?;
+        Ok(PreparedWorker { spec: self, templates })
     }
 }
 
@@ -78,7 +82,7 @@ pub(super) struct Context {
     pub(super) data: Vec<DataFeed>,
     pub(super) tls: Tls,
     pub(super) stop: Rc<StopSignal>,
-    transport: ReqwestTransport,
+    transport: Transport,
     ended: Vec<CancellationToken>,
 }
 
@@ -115,14 +119,10 @@ impl Context {
     }
 
     /// The connections of one user.
-    pub(super) fn transport(&self) -> ReqwestTransport {
+    pub(super) fn transport(&self) -> Transport {
         match self.plan.http.connections {
             Connections::Shared | Connections::PerRequest => self.transport.clone(),
-            // The worker's own client was built from the same options, so this can't fail where that did not; should it
-            // fail all the same, sharing connections keeps the load up.
-            Connections::PerUser => {
-                ReqwestTransport::new(&self.plan.http, &self.tls).unwrap_or_else(|_| self.transport.clone())
-            }
+            Connections::PerUser => self.transport.another(&self.plan.http, &self.tls),
         }
     }
 }
@@ -144,7 +144,14 @@ pub(super) fn run(worker: PreparedWorker, commands: mpsc::Receiver<Command>, fin
 }
 
 async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
-    let PreparedWorker { mut spec, templates, transport } = worker;
+    let PreparedWorker { mut spec, templates } = worker;
+    let transport = match Transport::new(&spec.plan.http, &spec.tls) {
+        Ok(transport) => transport,
+        Err(error) => {
+            tracing::error!(%error, "a worker's transport can't be set up");
+            return;
+        }
+    };
     let recording = Recording::new(spec.plan.steps.len(), spec.raw_samples.take());
     let stop = Rc::new(StopSignal::default());
     // Until Start there is only this: seals (empty ones) and a stop.
@@ -242,30 +249,43 @@ async fn scenario(context: Rc<Context>, index: usize) {
 }
 
 fn sealed(recording: &Recording, cpu: &mut CpuMeter, finished: bool) -> WorkerSealed {
+    let CpuLap { window_us, cpu_us, cpu_wait_us } = cpu.lap();
     WorkerSealed {
         steps: recording.seal(),
         cursors: recording.cursors(),
-        cpu_us: cpu.lap_us(),
+        window_us,
+        cpu_us,
+        cpu_wait_us,
         users: recording.users(),
         finished,
     }
 }
 
-/// CPU time of the calling thread.
+/// What the CPU gave to the calling thread, from lap to lap.
 struct CpuMeter {
-    last: Duration,
+    last: (Instant, Duration, Duration),
+}
+
+/// One lap, in microseconds.
+struct CpuLap {
+    window_us: u64,
+    cpu_us: u64,
+    cpu_wait_us: u64,
 }
 
 impl CpuMeter {
     fn new() -> Self {
-        CpuMeter { last: thread_cpu() }
+        CpuMeter { last: (Instant::now(), thread_cpu(), thread_waited()) }
     }
 
-    fn lap_us(&mut self) -> u64 {
-        let now = thread_cpu();
-        let lap = now.saturating_sub(self.last);
-        self.last = now;
-        crate::clock::micros(lap)
+    fn lap(&mut self) -> CpuLap {
+        let now = (Instant::now(), thread_cpu(), thread_waited());
+        let last = std::mem::replace(&mut self.last, now);
+        CpuLap {
+            window_us: micros(now.0.saturating_duration_since(last.0)),
+            cpu_us: micros(now.1.saturating_sub(last.1)),
+            cpu_wait_us: micros(now.2.saturating_sub(last.2)),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::AgentOptions;
 use crate::clock::{ClockSync, RunClock};
 use crate::engine::{Engine, EngineOptions, Sealed};
+use crate::preflight::foresee;
 
 /// A delta is sealed at every whole second of the run.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
@@ -53,12 +54,13 @@ impl Job {
     pub(super) fn arm(arm: Arm, options: &AgentOptions, incarnation: u64) -> (Option<Job>, Ready) {
         let run_id = arm.run_id.clone();
         match Self::try_arm(arm, options, incarnation) {
-            Ok(job) => (Some(job), Ready { run_id, problem: String::new() }),
-            Err(problem) => (None, Ready { run_id, problem }),
+            Ok((job, warnings)) => (Some(job), Ready { run_id, problem: String::new(), warnings }),
+            Err(problem) => (None, Ready { run_id, problem, warnings: Vec::new() }),
         }
     }
 
-    fn try_arm(arm: Arm, options: &AgentOptions, incarnation: u64) -> Result<Job, String> {
+    /// The job, and what will be too small on this machine.
+    fn try_arm(arm: Arm, options: &AgentOptions, incarnation: u64) -> Result<(Job, Vec<String>), String> {
         let wire = arm.plan.ok_or("the coordinator sent no plan")?;
         let hash = wire.hash.clone();
         let plan = Plan::compile(&PlanSource::from(wire)).map_err(|problems| problems.to_string())?;
@@ -67,13 +69,14 @@ impl Job {
         }
         let share = arm.share.ok_or("the coordinator sent no share")?;
         let share = Share::try_from(share).map_err(|error| error.to_string())?;
+        let warnings = foresee(&plan, &share, options.workers);
         let options = EngineOptions {
             workers: options.workers,
             agent: options.name.clone(),
             raw_samples: options.raw_samples.clone(),
         };
         let engine = Engine::prepare(Arc::new(plan), &share, &options).map_err(|error| error.to_string())?;
-        Ok(Job {
+        let job = Job {
             run_id: arm.run_id,
             incarnation,
             engine,
@@ -85,7 +88,8 @@ impl Job {
             checking: None,
             leaving: None,
             done: false,
-        })
+        };
+        Ok((job, warnings))
     }
 
     pub(super) fn is(&self, run_id: &str) -> bool {
@@ -201,7 +205,14 @@ impl Job {
 
     fn delta(&mut self, delta: &Delta, sealed: &Sealed) -> Say {
         self.seq += 1;
-        let health = Health { cpu_permille: sealed.cpu_permille, users: sealed.users };
+        let health = Health {
+            cpu_permille: sealed.cpu_permille,
+            users: sealed.users,
+            cpu_wait_permille: sealed.cpu_wait_permille,
+            steal_permille: sealed.machine.steal_permille,
+            throttled_permille: sealed.machine.throttled_permille,
+            machine_permille: sealed.machine.busy_permille,
+        };
         let cursors = sealed.cursors.iter().map(|((scenario, phase), decided)| v1::Cursor {
             scenario: u32::try_from(*scenario).unwrap_or(u32::MAX),
             phase: u32::try_from(*phase).unwrap_or(u32::MAX),

@@ -11,6 +11,8 @@ use groundswell_stats::ErrorClass;
 pub(crate) enum Failure {
     /// It ran into its time limit.
     Timeout,
+    /// A limit of this machine stood in the way: nothing was asked of the target.
+    Unsent(ErrorClass),
     /// Anything else, by class.
     Error(ErrorClass),
 }
@@ -20,20 +22,18 @@ impl Failure {
         Failure::Error(ErrorClass::new(name))
     }
 
-    /// The class of an I/O error. The limits of this machine have classes of their own: they are not the target's.
+    /// The class of an I/O error. The limits of this machine are not the target's errors.
     pub(crate) fn of_io(error: &io::Error, otherwise: &'static str) -> Self {
-        const EMFILE: i32 = 24;
-        const ENFILE: i32 = 23;
-        const EADDRNOTAVAIL: i32 = 99;
-        let class = match (error.raw_os_error(), error.kind()) {
-            (Some(EMFILE | ENFILE), _) => "too_many_open_files",
-            (Some(EADDRNOTAVAIL), _) => "no_free_port",
-            (_, io::ErrorKind::ConnectionRefused) => "connection_refused",
-            (_, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted) => {
+        if let Some(class) = own_limit(error) {
+            return Failure::Unsent(ErrorClass::new(class));
+        }
+        let class = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection_refused",
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
                 "connection_reset"
             }
-            (_, io::ErrorKind::UnexpectedEof) => "connection_closed",
-            (_, io::ErrorKind::TimedOut) => "connect_timeout",
+            io::ErrorKind::UnexpectedEof => "connection_closed",
+            io::ErrorKind::TimedOut => "connect_timeout",
             _ => otherwise,
         };
         Failure::class(class)
@@ -60,15 +60,31 @@ impl Failure {
     }
 }
 
+/// The class of an error that says that this machine has no more of something.
+fn own_limit(error: &io::Error) -> Option<&'static str> {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error)?;
+    let classes = [
+        (Errno::MFILE, "too_many_open_files"),
+        (Errno::NFILE, "too_many_open_files"),
+        (Errno::ADDRNOTAVAIL, "no_free_port"),
+        (Errno::NOBUFS, "no_memory_for_sockets"),
+        (Errno::NOMEM, "no_memory_for_sockets"),
+    ];
+    classes.into_iter().find(|(known, _)| *known == errno).map(|(_, class)| class)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn limits_of_this_machine_are_not_errors_of_the_target() {
+        for (errno, class) in [(24, "too_many_open_files"), (23, "too_many_open_files"), (99, "no_free_port")] {
+            let failure = Failure::of_chain(&io::Error::from_raw_os_error(errno), "connect_failed");
+            assert_eq!(failure, Failure::Unsent(ErrorClass::new(class)));
+        }
         let cases = [
-            (io::Error::from_raw_os_error(24), "too_many_open_files"),
-            (io::Error::from_raw_os_error(99), "no_free_port"),
             (io::Error::from_raw_os_error(111), "connection_refused"),
             (io::Error::from_raw_os_error(104), "connection_reset"),
             (io::Error::other("odd"), "connect_failed"),

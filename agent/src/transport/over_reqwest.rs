@@ -2,10 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use groundswell_scenario::plan::{Connections, HttpOptions, HttpVersion};
+use groundswell_stats::Phases;
 use reqwest::redirect;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Request, Response, Tls};
+use crate::clock::micros;
 
 /// One reqwest client: one owner of connections and cookies.
 #[derive(Debug, Clone)]
@@ -37,13 +39,16 @@ impl ReqwestTransport {
         Ok(ReqwestTransport { client: builder.build()? })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+    async fn exchange(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
         let keep_body = request.keep_body;
         let mut builder = self.client.request(request.method, request.url).headers(request.headers);
         if let Some(body) = request.body {
             builder = builder.body(body);
         }
+        let sent = Instant::now();
         let mut response = builder.send().await.map_err(|error| classify(&error))?;
+        // reqwest does not tell the time of its parts: this one has the connection in it, where one had to be opened.
+        phases.first_byte_us = Some(micros(sent.elapsed()));
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut bytes_received = 0;
@@ -62,8 +67,8 @@ impl ReqwestTransport {
 }
 
 impl HttpTransport for ReqwestTransport {
-    async fn send(&self, request: Request) -> Result<Response, Failure> {
-        match timeout(request.timeout, self.exchange(request)).await {
+    async fn send(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
+        match timeout(request.timeout, self.exchange(request, phases)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout),
         }

@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use groundswell_stats::Phases;
 use http::HeaderMap;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -18,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
 
+use super::dial::{ByteStream, Dialled, dial};
 use super::{Failure, Tls};
 
 /// Read buffer of one connection. The library's 128 KiB would cost 1.2 GB for 10,000 connections.
@@ -26,9 +24,6 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 const MAX_WRITE_BUFFER_BYTES: usize = 16 << 20;
 /// Largest message or frame taken from a target.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
-
-trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> ByteStream for T {}
 
 /// What is needed to open a WebSocket.
 #[derive(Debug, Clone)]
@@ -69,8 +64,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) async fn open(handshake: Handshake, tls: &Tls) -> Result<Self, Failure> {
-        match timeout(handshake.timeout, connect(handshake, tls)).await {
+    pub(crate) async fn open(handshake: Handshake, tls: &Tls, phases: &mut Phases) -> Result<Self, Failure> {
+        match timeout(handshake.timeout, connect(handshake, tls, phases)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout),
         }
@@ -120,8 +115,10 @@ impl Socket {
     }
 }
 
-async fn connect(handshake: Handshake, tls: &Tls) -> Result<Socket, Failure> {
-    let stream = open_stream(&handshake.url, tls).await?;
+async fn connect(handshake: Handshake, tls: &Tls, phases: &mut Phases) -> Result<Socket, Failure> {
+    let mut config = tls.config();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let Dialled { stream, .. } = dial(&handshake.url, &Arc::new(config), phases).await?;
     let mut request = handshake.url.as_str().into_client_request().map_err(|_| Failure::class("protocol"))?;
     for (name, value) in &handshake.headers {
         request.headers_mut().append(name, value.clone());
@@ -135,38 +132,6 @@ async fn connect(handshake: Handshake, tls: &Tls) -> Result<Socket, Failure> {
     let (stream, _response) =
         client_async_with_config(request, stream, Some(config)).await.map_err(|error| classify(&error))?;
     Ok(Socket { stream })
-}
-
-async fn open_stream(url: &Url, tls: &Tls) -> Result<Box<dyn ByteStream>, Failure> {
-    let host = url.host_str().ok_or_else(|| Failure::class("dns"))?;
-    // An IPv6 literal stands in brackets in a URL but not in a lookup.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = url.port_or_known_default().unwrap_or(80);
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(|_| Failure::class("dns"))?;
-    let mut failure = Failure::class("dns");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return secure(stream, url, host, tls).await,
-            Err(error) => failure = Failure::of_io(&error, "connect_failed"),
-        }
-    }
-    Err(failure)
-}
-
-async fn secure(stream: TcpStream, url: &Url, host: &str, tls: &Tls) -> Result<Box<dyn ByteStream>, Failure> {
-    // Without it a small message waits for the acknowledgement of the last one.
-    stream.set_nodelay(true).map_err(|error| Failure::of_io(&error, "connect_failed"))?;
-    if url.scheme() != "wss" {
-        return Ok(Box::new(stream));
-    }
-    let mut config = tls.config();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::class("tls"))?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .map_err(|error| Failure::of_chain(&error, "tls"))?;
-    Ok(Box::new(stream))
 }
 
 fn classify(error: &Error) -> Failure {

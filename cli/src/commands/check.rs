@@ -5,8 +5,8 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use groundswell_coordinator::report::format;
 use groundswell_scenario::load::{Arrivals, Curve, Load, Sharing};
-use groundswell_scenario::plan::{Phase, ScenarioStart};
-use groundswell_scenario::schedule::Attendance;
+use groundswell_scenario::plan::{Phase, ScenarioStart, Search, SearchOf};
+use groundswell_scenario::planned::Planned;
 use groundswell_scenario::{Plan, Scenario, Share};
 
 use crate::args::CheckArgs;
@@ -28,6 +28,8 @@ fn describe(plan: &Plan, agents: u32) -> String {
     text.push_str(&format!("\n\nShares of {agents} agents\n"));
     text.push_str(&shares(plan, agents).to_string());
     text.push_str(&format!("\n\n{} thresholds, {} series\n", plan.thresholds.len(), plan.steps.len()));
+    text.extend(plan.search.as_ref().map(search));
+    text.push_str(&forecast(plan, agents));
     text
 }
 
@@ -41,12 +43,12 @@ fn scenarios(plan: &Plan) -> Table {
     let mut table = table(["scenario", "starts", "load", "iterations", "operations"]);
     for scenario in &plan.scenarios {
         for phase in &scenario.phases {
-            let iterations = phase.planned_iterations(&Share::whole(), plan.seed);
+            let iterations = phase.planned_iterations(&Share::whole(), plan.seed).map(Planned::in_all);
             let known = |figure: Option<u64>| figure.map_or("as the target allows".to_owned(), format::count);
             table.add_row([
                 scenario.name.clone(),
                 starts(plan, scenario, phase),
-                load(&phase.load),
+                load(phase),
                 known(iterations),
                 known(iterations.map(|iterations| iterations.saturating_mul(scenario.operations_per_iteration()))),
             ]);
@@ -65,17 +67,21 @@ fn starts(plan: &Plan, scenario: &Scenario, phase: &Phase) -> String {
     }
 }
 
-fn load(load: &Load) -> String {
+fn load(phase: &Phase) -> String {
     let seconds = |length: Duration| length.as_secs_f64();
-    match load {
+    let warm_up = phase
+        .warm_up
+        .map_or_else(String::new, |warm_up| format!(", the first {} s are warm-up", seconds(warm_up.length)));
+    let load = match &phase.load {
         Load::Users { curve } => format!("{} users for {} s", values(curve), seconds(curve.length())),
-        Load::Rate { curve, arrivals, max_in_flight } => {
+        Load::Rate { curve, arrivals, max_in_flight, queue } => {
             let kind = match arrivals {
                 Arrivals::Uniform => "even",
                 Arrivals::Poisson => "Poisson",
             };
             let length = seconds(curve.length());
-            format!("{}/s for {length} s, {kind} arrivals, at most {max_in_flight} in flight", values(curve))
+            let most = format!("at most {max_in_flight} in flight and {queue} waiting");
+            format!("{}/s for {length} s, {kind} arrivals, {most}", values(curve))
         }
         Load::Iterations { total, sharing, users, limit } => {
             let how = match sharing {
@@ -84,7 +90,29 @@ fn load(load: &Load) -> String {
             };
             format!("{total} iterations {how} {users} users, at most {} s", seconds(*limit))
         }
+    };
+    load + &warm_up
+}
+
+/// What is searched, where there is a search.
+fn search(search: &Search) -> String {
+    let unit = match search.of {
+        SearchOf::Users => " users",
+        SearchOf::Rate => "/s",
+    };
+    let Search { from, to, within, .. } = search;
+    format!("searches between {from}{unit} and {to}{unit}, to within {} %; shown is the first step\n", within * 100.0)
+}
+
+/// What this machine would lack as one of so many agents.
+fn forecast(plan: &Plan, agents: u32) -> String {
+    let workers = crate::commands::cores();
+    let lacks = groundswell_agent::foresee(plan, &Share::nth_of(0, agents), workers);
+    let each = if agents == 1 { "an agent on this machine" } else { "each agent, on a machine like this one," };
+    if lacks.is_empty() {
+        return format!("\n{each} has all it needs ({workers} worker threads)\n");
     }
+    lacks.iter().map(|lack| format!("\nwarning: {each} {lack}\n")).collect()
 }
 
 /// The values that a curve goes through: "10", "0 → 50 → 50".
@@ -99,8 +127,8 @@ fn values(curve: &Curve) -> String {
 
 fn shares(plan: &Plan, agents: u32) -> Table {
     const MOST: u32 = 16;
-    let mut table = table(["agent", "users at most", "scheduled iterations"]);
-    for column in 1..3 {
+    let mut table = table(["agent", "connections at most", "open load at most", "scheduled iterations"]);
+    for column in 1..4 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -108,22 +136,17 @@ fn shares(plan: &Plan, agents: u32) -> Table {
     for agent in 0..agents.min(MOST) {
         let share = Share::nth_of(agent, agents);
         let phases = || plan.scenarios.iter().flat_map(|scenario| &scenario.phases);
-        let users: u64 = plan.scenarios.iter().map(|scenario| most_users(scenario, &share)).sum();
-        let iterations: u64 = phases().filter_map(|phase| phase.planned_iterations(&share, plan.seed)).sum();
-        table.add_row([format!("{} of {agents}", agent + 1), format::count(users), format::count(iterations)]);
+        let needs = plan.needs(&share);
+        let iterations = phases().filter_map(|phase| phase.planned_iterations(&share, plan.seed)).map(Planned::in_all);
+        table.add_row([
+            format!("{} of {agents}", agent + 1),
+            format::count(needs.connections),
+            format!("{:.0}/s", needs.operations_per_s),
+            format::count(iterations.sum()),
+        ]);
     }
     if agents > MOST {
         table.add_row([format!("and {} more", agents - MOST)]);
     }
     table
-}
-
-/// Users that may be at work at the same time; each has its own connection by default.
-fn most_users(scenario: &Scenario, share: &Share) -> u64 {
-    let of_phase = |phase: &Phase| match &phase.load {
-        Load::Users { curve } => share.count_below(u64::from(Attendance::new(curve).users())),
-        Load::Rate { max_in_flight, .. } => share.count_below(u64::from(*max_in_flight)),
-        Load::Iterations { users, .. } => share.count_below(u64::from(*users)),
-    };
-    scenario.phases.iter().map(of_phase).max().unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Report;
-use super::text::label;
+use super::cells::label;
 
 /// Classes without a number in them.
 const CLASSES: &[(&str, &str)] = &[

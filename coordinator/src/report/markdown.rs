@@ -1,11 +1,11 @@
 //! The report for a pull request: the verdict and the thresholds at a glance, the rest folded away.
 
-use super::explain::classes;
-use super::format::{count, millis, rate};
-use super::text::{
+use super::cells::{
     errors, extent, label, latency, ledger_lines, level_cells, levels_by_scenario, percent, plain, provenance,
     reason_head, seconds, step_rows, stop_note, threshold_figure,
 };
+use super::explain::classes;
+use super::format::{count, millis, rate};
 use super::{Report, Status, ThresholdResult};
 
 /// The report as GitHub-flavoured Markdown. Strings of the plan and the target are inert in it: they make no markup,
@@ -18,11 +18,15 @@ pub fn markdown(report: &Report) -> String {
     for (scenario, rows) in levels_by_scenario(&report.levels) {
         let header = ["level", "step", "throughput", "p50", "p95", "p99", "errors"];
         let rows = rows.iter().map(|level| escaped_cells(level_cells(level), 2)).collect();
-        page.push_str(&details(&format!("Levels of {}", escape_html(scenario)), &table(&header, 2, rows)));
+        let bends = report.bends.iter().filter(|bend| bend.scenario == scenario);
+        let bends: String = bends.map(|bend| format!("\n{}\n", escape(&bend.message))).collect();
+        let content = format!("{}{bends}", table(&header, 2, rows));
+        page.push_str(&details(&format!("Levels of {}", escape_html(scenario)), &content));
     }
     page.push_str(&details("Errors", &error_table(report)));
     page.push_str(&details("Agents", &agents(report)));
     page.push_str(&details("Ledger", &ledger(report)));
+    page.push_str(&details("Warnings", &warnings(report)));
     page
 }
 
@@ -115,8 +119,13 @@ fn agents(report: &Report) -> String {
 }
 
 fn ledger(report: &Report) -> String {
-    let lines = ledger_lines(&report.ledger).map(|line| format!("- {}\n", escape(&line)));
-    format!("{}\n{}\n", lines.concat(), escape(&provenance(&report.run)))
+    let lines: String = ledger_lines(&report.ledger).iter().map(|line| format!("- {}\n", escape(line))).collect();
+    format!("{lines}\n{}\n", escape(&provenance(&report.run)))
+}
+
+fn warnings(report: &Report) -> String {
+    let warnings = report.warnings.iter();
+    warnings.map(|warning| format!("- **{}**: {}\n", escape(&warning.code), escape(&warning.message))).collect()
 }
 
 /// A part that opens at a click; nothing where it is empty. The title is HTML; Markdown inside HTML needs blank lines.

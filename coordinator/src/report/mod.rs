@@ -3,6 +3,7 @@
 //! The JSON form is an interface: scripts rely on its keys, `docs/report.schema.json` describes it, and it grows only
 //! by addition. `docs/figures.md` defines every figure.
 
+mod cells;
 mod explain;
 pub mod format;
 mod markdown;
@@ -36,12 +37,16 @@ pub struct Report {
     pub steps: Vec<StepFigures>,
     /// A row for each timed step at each level of a sweep.
     pub levels: Vec<LevelFigures>,
-    /// A row for each agent.
+    /// Where the target bends: a row for each sweep whose levels show it.
+    pub bends: Vec<Bend>,
+    /// A row for each agent; the warm-up is in its figures.
     pub agents: Vec<AgentFigures>,
     /// A row for each threshold.
     pub thresholds: Vec<ThresholdResult>,
     /// Figures over time.
     pub timeline: Vec<TimelinePoint>,
+    /// What does not change the verdict but should be known: codes `preflight`, `generator`, `telemetry_late`.
+    pub warnings: Vec<Reason>,
 }
 
 /// Which run.
@@ -90,7 +95,7 @@ pub enum Status {
     Failed,
     /// Part of the load was not offered.
     Degraded,
-    /// The account does not add up.
+    /// The figures can't be trusted: the generator was the bottleneck, or the account does not add up.
     Invalid,
     /// Stopped before its end by the user.
     Aborted,
@@ -99,8 +104,8 @@ pub enum Status {
 /// One reason of a verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable word for scripts: `ledger`, `interrupted`, `agent_lost`, `threshold`, `shed`, `not_generated`,
-    /// `all_failed`.
+    /// Stable word for scripts: `ledger`, `interrupted`, `generator`, `client_limit`, `agent_lost`, `threshold`, `shed`,
+    /// `not_generated`, `all_failed`.
     pub code: String,
     /// One sentence for people: what, who, when, what to do.
     pub message: String,
@@ -116,7 +121,7 @@ pub struct Reason {
 }
 
 /// The account of every operation.
-/// `scheduled = issued + shed + not generated`; `issued = ok + errors + timeout + aborted + unknown`.
+/// `scheduled = issued + shed + not generated`; `issued = ok + errors + timeout + aborted + unsent + unknown`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Operations whose time came, or would have come.
@@ -131,12 +136,16 @@ pub struct Ledger {
     pub timeout: u64,
     /// Operations cut off at the end of the run.
     pub aborted: u64,
+    /// Operations that never left an agent because of its own limits, by class.
+    pub unsent: BTreeMap<String, u64>,
     /// Operations given up because they could not start in time, by reason.
     pub shed: BTreeMap<String, u64>,
     /// Operations that nobody tried to start, by reason.
     pub not_generated: BTreeMap<String, u64>,
     /// Most operations whose fate nobody knows: what lost agents may have done since their last delta.
     pub unknown_max: u64,
+    /// The part of `issued` that lies in the warm-up; it is in no other figure.
+    pub warm_up: u64,
     /// Does the account add up? When not, the verdict is `invalid` and says by how much.
     pub balanced: bool,
 }
@@ -160,6 +169,8 @@ pub struct StepFigures {
     pub errors: u64,
     /// Failures by class, most frequent first; the sum is `errors`.
     pub error_classes: Vec<ErrorClassCount>,
+    /// Operations that never left an agent because of its own limits; they are no errors and have no latency.
+    pub unsent: u64,
     /// Operations shed.
     pub shed: u64,
     /// Operations not generated.
@@ -168,7 +179,7 @@ pub struct StepFigures {
     pub rate_per_s: f64,
     /// Operations that ended well a second while the scenario was active.
     pub throughput_per_s: f64,
-    /// (errors + timeouts + aborted) / issued; 0 where nothing was issued.
+    /// (errors + timeouts + aborted) / (issued - unsent); 0 where nothing was sent.
     pub error_rate: f64,
     /// WebSocket messages sent.
     pub messages_sent: u64,
@@ -186,8 +197,16 @@ pub struct StepFigures {
     pub response_failed_ms: Latency,
     /// Hand-over to the transport to finish.
     pub service_ms: Latency,
-    /// Intended start to hand-over to the transport.
+    /// The generator's own delay: intended start, or free place in flight, to hand-over to the transport.
     pub send_lag_ms: Latency,
+    /// Intended start to a free place in flight, of operations that had to wait for one (max_in_flight).
+    pub queue_ms: Latency,
+    /// Name looked up and connection opened, of operations that had to open one.
+    pub connect_ms: Latency,
+    /// TLS handshake, of operations that had to make one.
+    pub tls_ms: Latency,
+    /// Request sent to first byte of the response, of HTTP operations that were answered.
+    pub first_byte_ms: Latency,
     /// The response times themselves, for tools: an HdrHistogram in its V2 form, deflated, base64 (`HISTFAAA…`).
     pub response_histogram: String,
 }
@@ -239,6 +258,19 @@ pub struct LevelFigures {
     /// Its figures.
     #[serde(flatten)]
     pub figures: StepFigures,
+}
+
+/// Where the target bends in a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bend {
+    /// The scenario of the sweep.
+    pub scenario: String,
+    /// The level after which more load brings little more throughput; null where none was found.
+    pub level: Option<String>,
+    /// Throughput at this level, in operations a second; at the last level where none was found.
+    pub throughput_per_s: f64,
+    /// One sentence to act on.
+    pub message: String,
 }
 
 /// Figures of one agent.
@@ -295,6 +327,8 @@ pub struct TimelinePoint {
     /// Level of a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
+    /// Does it belong to the warm-up, which is in no other figure?
+    pub warm_up: bool,
     /// Step.
     pub step: String,
     /// Operations issued.

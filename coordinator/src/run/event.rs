@@ -32,8 +32,8 @@ pub struct Candidate {
 pub enum Event {
     /// So many agents as the run waits for are free: these.
     Assigned(Vec<Candidate>),
-    /// An agent has compiled the plan, or says why not.
-    Ready(AgentId, Result<(), String>),
+    /// An agent has compiled the plan and says what will be too small on its machine, or why it can't take part.
+    Ready(AgentId, Result<Vec<String>, String>),
     /// The target's readiness check has ended.
     TargetChecked(Result<(), String>),
     /// An agent knows the start on its own clock, with this bound in µs, or says why it can't keep it.
@@ -70,8 +70,23 @@ pub struct Measured {
     pub delta: Delta,
     /// Iterations decided so far, by (scenario, phase).
     pub cursors: BTreeMap<(usize, usize), u64>,
+    /// How it did in the window.
+    pub health: Health,
+}
+
+/// How an agent did in one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
     /// CPU time of its busiest worker, in thousandths of the window.
     pub cpu_permille: u32,
+    /// Time for which a worker was ready to run but had no CPU: of the one that waited most, in thousandths of the window.
+    pub cpu_wait_permille: u32,
+    /// CPU time that the hypervisor gave to others, in thousandths of the machine's.
+    pub steal_permille: u32,
+    /// Time for which a CPU quota held the agent back, in thousandths of the window.
+    pub throttled_permille: u32,
+    /// CPU time of its machine that was not idle, in thousandths of the machine's.
+    pub machine_permille: u32,
     /// Users at work.
     pub users: u32,
 }

@@ -56,6 +56,9 @@ impl Judge {
         for second in from..=merged_to.as_secs() {
             let now = Duration::from_secs(second);
             for (threshold, seen) in plan.thresholds.iter().zip(&mut self.seen) {
+                if now < threshold.after {
+                    continue;
+                }
                 if let Some(over) = threshold.over {
                     judge_window(plan, threshold, seen, timeline, now, over)?;
                 } else if threshold.stop && second == merged_to.as_secs() && !seen.broken {
@@ -106,7 +109,7 @@ fn judge_window(
     now: Duration,
     over: Duration,
 ) -> Result<(), Overflow> {
-    let Some(from) = now.checked_sub(over) else { return Ok(()) };
+    let Some(from) = now.checked_sub(over).filter(|from| *from >= threshold.after) else { return Ok(()) };
     // Only windows in which the load was on all along: at its edges a rate is no figure of the target.
     if !threshold.steps.iter().any(|step| covers(plan, *step, from, now)) {
         return Ok(());
@@ -145,7 +148,7 @@ impl Figures {
     /// The figure; none where there is no sample or too little time.
     fn value(&self, metric: Metric) -> Option<f64> {
         let distribution = self.distribution.as_ref().filter(|distribution| distribution.count() > 0);
-        let failed = self.counters.errors + self.counters.timeout + self.counters.aborted;
+        let failed = self.counters.failed();
         let per_second =
             |operations: u64| (self.active >= RATE_NEEDS).then(|| operations as f64 / self.active.as_secs_f64());
         match metric {
@@ -153,7 +156,8 @@ impl Figures {
             Metric::Min(_) => Some(ms(distribution?.min_us() as f64)),
             Metric::Mean(_) => Some(ms(distribution?.mean_us())),
             Metric::Max(_) => Some(ms(distribution?.max_us() as f64)),
-            Metric::ErrorRate => (self.counters.issued > 0).then(|| failed as f64 / self.counters.issued as f64),
+            Metric::ErrorRate => error_rate(&self.counters),
+            Metric::Checks => checks(&self.counters),
             Metric::Errors => Some(failed as f64),
             Metric::Throughput => per_second(self.counters.ok),
             Metric::Rate => per_second(self.counters.issued),
@@ -163,24 +167,49 @@ impl Figures {
     }
 }
 
-/// How long the scenarios of these steps were active up to `now`: the union of their times for steps of one scenario,
-/// the longest where they are of several.
+/// How long these steps were measured up to `now`: the union of the times of their phases, without warm-ups.
 pub(super) fn active(plan: &Plan, steps: &[StepId], now: Duration) -> Duration {
-    let mut scenarios: Vec<usize> = steps.iter().filter_map(|step| Some(plan.step(*step)?.scenario)).collect();
-    scenarios.sort_unstable();
-    scenarios.dedup();
-    let spans = scenarios.iter().map(|index| {
-        let scenario = &plan.scenarios[*index];
+    let span = |step: &StepId| {
+        let timed = plan.step(*step)?;
+        let scenario = &plan.scenarios[timed.scenario];
+        let phase = &scenario.phases[timed.phase];
         let start = match scenario.start {
             ScenarioStart::At(start) => start,
             ScenarioStart::AfterEnd(_) => Duration::ZERO,
+        } + phase.offset;
+        let end = match phase.load.length() {
+            Some(length) if matches!(scenario.start, ScenarioStart::At(_)) => start + length,
+            _ => now,
         };
-        (start, scenario.end().map_or(now, |end| end.min(now)))
-    });
-    let spans: Vec<(Duration, Duration)> = spans.collect();
-    let from = spans.iter().map(|(from, _)| *from).min().unwrap_or_default();
-    let to = spans.iter().map(|(_, to)| *to).max().unwrap_or_default();
-    to.saturating_sub(from)
+        Some((start + phase.measured_from(), end.min(now)))
+    };
+    let mut spans: Vec<(Duration, Duration)> = steps.iter().filter_map(span).collect();
+    spans.sort_unstable();
+    let (mut total, mut reached) = (Duration::ZERO, Duration::ZERO);
+    for (from, to) in spans {
+        total += to.saturating_sub(from.max(reached));
+        reached = reached.max(to);
+    }
+    total
+}
+
+/// (errors + timeouts + aborted) / (issued - unsent); none where nothing was sent.
+pub(super) fn error_rate(counters: &Counters) -> Option<f64> {
+    let sent = counters.issued.saturating_sub(counters.unsent_in_all());
+    (sent > 0).then(|| counters.failed() as f64 / sent as f64)
+}
+
+/// Of the operations that were answered, the part whose expectations held; none where none was answered.
+fn checks(counters: &Counters) -> Option<f64> {
+    let of_expectations = |class: &str| class.starts_with("expect_") || class == "capture_missing";
+    let broken: u64 = counters
+        .errors_by_class
+        .iter()
+        .filter(|(class, _)| of_expectations(class.as_str()))
+        .map(|(_, count)| *count)
+        .sum();
+    let answered = counters.ok + broken;
+    (answered > 0).then(|| counters.ok as f64 / answered as f64)
 }
 
 /// Is the phase of a step on during the whole of `from..to`?
@@ -190,11 +219,12 @@ fn covers(plan: &Plan, step: StepId, from: Duration, to: Duration) -> bool {
     let ScenarioStart::At(start) = scenario.start else { return true };
     let phase = &scenario.phases[timed.phase];
     let phase_start = start + phase.offset;
+    let measured_from = phase_start + phase.measured_from();
     let end = match &phase.load {
-        Load::Iterations { .. } => return from >= phase_start,
+        Load::Iterations { .. } => return from >= measured_from,
         load => phase_start + load.limit(),
     };
-    from >= phase_start && to <= end
+    from >= measured_from && to <= end
 }
 
 fn latency(metric: Metric) -> Option<Latency> {
@@ -216,7 +246,7 @@ fn kinds(metric: Metric) -> &'static [Kind] {
 
 fn unit(metric: Metric) -> &'static str {
     match metric {
-        Metric::ErrorRate => "ratio",
+        Metric::ErrorRate | Metric::Checks => "ratio",
         Metric::Throughput | Metric::Rate => "/s",
         Metric::Errors | Metric::Count | Metric::Shed => "count",
         _ => "ms",

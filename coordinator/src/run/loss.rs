@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use groundswell_scenario::load::Load;
 use groundswell_scenario::plan::ScenarioStart;
-use groundswell_scenario::{Plan, Schedule, schedule};
+use groundswell_scenario::{Plan, schedule};
 use groundswell_stats::{StepId, Totals};
 
 use super::{Lost, Member};
@@ -42,12 +42,12 @@ pub(super) fn shortfall(plan: &Plan, totals: &Totals, index: usize, member: &Mem
         for (phase_index, phase) in scenario.phases.iter().enumerate() {
             let Some(planned) = phase.planned_iterations(&member.share, plan.seed) else { continue };
             let decided = member.cursors.get(&(scenario_index, phase_index)).copied().unwrap_or(0);
-            let left = planned.saturating_sub(decided);
-            for slot in 0..scenario.timed_steps {
-                let step = StepId(phase.first_step.0 + slot);
-                let operations = left * plan.step(step).map_or(0, |timed| timed.per_iteration);
-                add(&mut shortfall.not_generated, step, operations);
-                add(&mut shortfall.never_scheduled, step, operations);
+            for (first, left) in phase.parts(planned.after(decided)) {
+                for step in (first.0..first.0 + scenario.timed_steps).map(StepId) {
+                    let operations = left * plan.step(step).map_or(0, |timed| timed.per_iteration);
+                    add(&mut shortfall.not_generated, step, operations);
+                    add(&mut shortfall.never_scheduled, step, operations);
+                }
             }
         }
         shortfall.missing_users.extend(missing_users(plan, scenario_index, member, lost.at));
@@ -79,14 +79,13 @@ fn unheard_max(plan: &Plan, member: &Member, from: Duration, to: Duration) -> u6
             continue;
         };
         for phase in &scenario.phases {
-            let Load::Rate { curve, arrivals, .. } = &phase.load else {
+            let Some(schedule) = phase.schedule(plan.seed) else {
                 closed = true;
                 continue;
             };
-            let schedule = Schedule::new(curve, *arrivals, plan.seed, phase.first_step.0);
             let origin = start + phase.offset;
             let due_before =
-                |until: Duration| member.share.count_below(count_before(&schedule, until.saturating_sub(origin)));
+                |until: Duration| member.share.count_below(schedule.count_before(until.saturating_sub(origin)));
             operations += (due_before(to) - due_before(from).min(due_before(to))) * scenario.operations_per_iteration();
         }
     }
@@ -94,19 +93,6 @@ fn unheard_max(plan: &Plan, member: &Member, from: Duration, to: Duration) -> u6
         operations += (member.peak_rate * to.saturating_sub(from).as_secs_f64()).ceil() as u64;
     }
     operations
-}
-
-/// Arrivals whose offset is below `until`; offsets never decrease.
-fn count_before(schedule: &Schedule, until: Duration) -> u64 {
-    let (mut low, mut high) = (0, schedule.total());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match schedule.offset(middle) {
-            Some(offset) if offset < until => low = middle + 1,
-            _ => high = middle,
-        }
-    }
-    low
 }
 
 fn missing_users(plan: &Plan, scenario: usize, member: &Member, lost_at: Duration) -> Option<MissingUsers> {

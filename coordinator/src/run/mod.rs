@@ -9,10 +9,13 @@
 
 mod event;
 mod judge;
+mod knee;
 mod loss;
 mod member;
 mod progress;
 mod report;
+mod trust;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use groundswell_scenario::{Plan, Share};
 use groundswell_stats::{Overflow, Timeline, Totals};
 
 use crate::fleet::AgentId;
-pub use event::{Action, Candidate, Event, Measured, Now, Outcome, StopReason};
+pub use event::{Action, Candidate, Event, Health, Measured, Now, Outcome, StopReason};
 use judge::Judge;
 use member::{Lost, Member, MemberState};
 pub use progress::{AgentProgress, Progress};
@@ -117,7 +120,7 @@ impl Run {
             Event::Ready(agent, result) => self.ready(agent, result),
             Event::TargetChecked(result) => self.target_checked(result, now),
             Event::Started(agent, result) => self.started(agent, result),
-            Event::Measured(agent, measured) => self.measured(agent, *measured),
+            Event::Measured(agent, measured) => self.measured(agent, *measured, now),
             Event::Done(agent, last_seq, early) => self.done(agent, last_seq, early, now),
             Event::Lost(agent, why) => self.lost(agent, why, now),
             Event::Stop(reason) => self.stop(reason, now),
@@ -131,31 +134,20 @@ impl Run {
         }
         self.stage = Stage::Arming { since: now.monotonic };
         let of = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
-        let member = |(index, candidate): (u32, Candidate)| Member {
-            id: candidate.id,
-            name: candidate.name,
-            share: Share::nth_of(index, of),
-            state: MemberState::Arming,
-            clock_bound_us: 0,
-            last_seq: 0,
-            merged_to_us: 0,
-            cursors: BTreeMap::new(),
-            cpu_permille_max: 0,
-            cpu_permille: 0,
-            users: 0,
-            peak_rate: 0.0,
-            lost: None,
-        };
+        let member = |(index, candidate)| Member::new(candidate, Share::nth_of(index, of));
         self.members = (0..).zip(candidates).map(member).collect();
         self.members.iter().map(|member| Action::Arm(member.id, member.share.clone())).collect()
     }
 
-    fn ready(&mut self, agent: AgentId, result: Result<(), String>) -> Vec<Action> {
+    fn ready(&mut self, agent: AgentId, result: Result<Vec<String>, String>) -> Vec<Action> {
         let Stage::Arming { .. } = self.stage else { return Vec::new() };
         let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
-        if let Err(problem) = result {
-            let problem = format!("agent {} can't take part: {problem}", member.name);
-            return self.never_started(problem, EXIT_INCOMPLETE);
+        match result {
+            Ok(warnings) => member.warnings = warnings,
+            Err(problem) => {
+                let problem = format!("agent {} can't take part: {problem}", member.name);
+                return self.never_started(problem, EXIT_INCOMPLETE);
+            }
         }
         member.state = MemberState::Ready;
         if self.members.iter().any(|member| member.state != MemberState::Ready) {
@@ -206,7 +198,8 @@ impl Run {
         Vec::new()
     }
 
-    fn measured(&mut self, agent: AgentId, measured: Measured) -> Vec<Action> {
+    fn measured(&mut self, agent: AgentId, measured: Measured, now: Now) -> Vec<Action> {
+        let elapsed = self.elapsed(now);
         let Some(index) = self.members.iter().position(|member| member.id == agent) else { return Vec::new() };
         let member = &mut self.members[index];
         if member.state == MemberState::Lost || self.stage == Stage::Closed {
@@ -225,6 +218,11 @@ impl Run {
         if let Err(overflow) = self.timeline.absorb(&measured.delta) {
             return self.overflowed(&overflow);
         }
+        if let Err(overflow) = member.trust.absorb(&measured.delta, measured.health, self.plan.max_send_lag) {
+            return self.overflowed(&overflow);
+        }
+        let behind = elapsed.saturating_sub(Duration::from_micros(measured.delta.to_us));
+        member.telemetry_lag = member.telemetry_lag.max(behind);
         member.merged(measured);
         vec![Action::Acknowledge(agent, member.last_seq)]
     }
@@ -321,6 +319,9 @@ impl Run {
         let over = |member: &Member| matches!(member.state, MemberState::Done | MemberState::Lost);
         if !self.members.iter().all(over) {
             return Vec::new();
+        }
+        for member in &mut self.members {
+            member.trust.close(self.plan.max_send_lag);
         }
         let merged_to = self.merged_to();
         let judged = self.judge.judge_now(&self.plan, &self.totals, &self.timeline, merged_to);

@@ -64,8 +64,8 @@ impl Run {
     /// When the figures of all agents together do not fit.
     pub fn progress(&mut self, now: Now) -> Result<Progress, Overflow> {
         let elapsed = self.elapsed(now);
-        let counters = self.totals.merged_counters(self.all_steps())?;
-        let distribution = self.totals.distribution(self.all_steps(), &RESPONSE)?;
+        let counters = self.totals.merged_counters(self.measured_steps())?;
+        let distribution = self.totals.distribution(self.measured_steps(), &RESPONSE)?;
         let quantile = |q| if distribution.count() == 0 { 0 } else { distribution.quantile_us(q) };
         let merged_to = self.merged_to();
         let since = merged_to.saturating_sub(self.progress.merged_to);
@@ -84,13 +84,19 @@ impl Run {
             ok: counters.ok,
             failed: counters.failed(),
             response_us: [quantile(0.5), quantile(0.95), quantile(0.99)],
-            users: self.members.iter().map(|member| member.users).sum(),
+            users: self.members.iter().map(|member| member.health.users).sum(),
             agents: self.agents_progress()?,
         })
     }
 
-    pub(super) fn all_steps(&self) -> impl Iterator<Item = StepId> + use<> {
+    /// Every timed step, those of the warm-up among them.
+    pub(super) fn every_step(&self) -> impl Iterator<Item = StepId> + use<> {
         (0..u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX)).map(StepId)
+    }
+
+    /// Every timed step that is in the figures.
+    pub(super) fn measured_steps(&self) -> impl Iterator<Item = StepId> + '_ {
+        self.every_step().filter(|step| self.plan.step(*step).is_some_and(|timed| !timed.warm_up))
     }
 
     fn agents_progress(&self) -> Result<Vec<AgentProgress>, Overflow> {
@@ -105,7 +111,7 @@ impl Run {
                     MemberState::Lost => "lost",
                 },
                 issued: self.totals.agent_counters(index)?.issued,
-                cpu_permille: member.cpu_permille,
+                cpu_permille: member.health.cpu_permille,
             })
         };
         self.members.iter().enumerate().map(agent).collect()

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use groundswell_scenario::Share;
 use groundswell_scenario::flow::StepKind;
 use groundswell_stats::{Counters, Distribution, Kind, Overflow, Point, StepId};
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
-use super::judge::{RESPONSE, active};
-use super::loss::{MissingUsers, Shortfall, shortfall};
-use super::{Now, Run, StopReason};
+use super::judge::{RESPONSE, active, error_rate};
+use super::knee::bends;
+use super::loss::{Shortfall, shortfall};
+use super::{Now, Run};
 use crate::report::{
-    AgentFigures, ErrorClassCount, Latency, Ledger, LevelFigures, Reason, Report, RunInfo, SCHEMA, Status, StepFigures,
+    AgentFigures, ErrorClassCount, Latency, Ledger, LevelFigures, Report, RunInfo, SCHEMA, Status, StepFigures,
     TimelinePoint, Verdict, explain,
 };
 
@@ -33,11 +33,12 @@ impl Run {
             .collect();
         let length = self.length(now);
         let thresholds = self.judge.results(&self.plan, &self.totals, length)?;
-        let all: Vec<StepId> = self.all_steps().collect();
+        let all: Vec<StepId> = self.measured_steps().collect();
         let mut total = self.figures(&all, length, &shortfalls)?;
         (total.scenario, total.step, total.kind) = (String::new(), "total".to_owned(), "all".to_owned());
         let steps = self.step_rows(length, &shortfalls)?;
-        let ledger = self.ledger(&total, &shortfalls)?;
+        let ledger = self.ledger(&shortfalls)?;
+        let levels = self.level_rows(length, &shortfalls)?;
         let mut report = Report {
             schema: SCHEMA.to_owned(),
             run: self.run_info(length),
@@ -45,10 +46,12 @@ impl Run {
             ledger,
             total,
             steps,
-            levels: self.level_rows(length, &shortfalls)?,
+            bends: bends(&self.plan, &levels),
+            levels,
             agents: self.agent_rows()?,
             thresholds,
             timeline: self.timeline_rows()?,
+            warnings: self.warnings(),
         };
         report.verdict = self.verdict(&report, &shortfalls, length);
         Ok(report)
@@ -104,10 +107,7 @@ impl Run {
             for phase in &scenario.phases {
                 let Some(level) = &phase.level else { continue };
                 for slot in 0..scenario.timed_steps {
-                    let mut figures = self.figures(&[StepId(phase.first_step.0 + slot)], length, shortfalls)?;
-                    let on = phase.load.limit().min(length);
-                    figures.rate_per_s = per_second(figures.issued, on);
-                    figures.throughput_per_s = per_second(figures.ok, on);
+                    let figures = self.figures(&[StepId(phase.first_step.0 + slot)], length, shortfalls)?;
                     rows.push(LevelFigures { level: level.clone(), figures });
                 }
             }
@@ -142,11 +142,12 @@ impl Run {
             ok: counters.ok,
             errors: failed,
             error_classes: error_classes(&counters, self.timeout_class(steps)),
+            unsent: counters.unsent_in_all(),
             shed: counters.shed_in_all(),
             not_generated: counters.not_generated_in_all() + missing(|shortfall| &shortfall.not_generated),
             rate_per_s: per_second(counters.issued, on),
             throughput_per_s: per_second(counters.ok, on),
-            error_rate: if counters.issued == 0 { 0.0 } else { failed as f64 / counters.issued as f64 },
+            error_rate: error_rate(&counters).unwrap_or(0.0),
             messages_sent: counters.messages_sent,
             messages_received: counters.messages_received,
             bytes_sent: counters.bytes_sent,
@@ -156,6 +157,10 @@ impl Run {
             response_failed_ms: latency(&distribution(&[Kind::ResponseFailed])?),
             service_ms: latency(&distribution(&[Kind::Service])?),
             send_lag_ms: latency(&distribution(&[Kind::SendLag])?),
+            queue_ms: latency(&distribution(&[Kind::Queue])?),
+            connect_ms: latency(&distribution(&[Kind::Connect])?),
+            tls_ms: latency(&distribution(&[Kind::Tls])?),
+            first_byte_ms: latency(&distribution(&[Kind::FirstByte])?),
             response_histogram: histogram(&response),
         })
     }
@@ -167,34 +172,41 @@ impl Run {
         if all_receive { "ws_receive_timeout" } else { "timeout" }
     }
 
-    fn ledger(&self, total: &StepFigures, shortfalls: &BTreeMap<usize, Shortfall>) -> Result<Ledger, Overflow> {
-        let counters = self.totals.merged_counters(self.all_steps())?;
+    fn ledger(&self, shortfalls: &BTreeMap<usize, Shortfall>) -> Result<Ledger, Overflow> {
+        let counters = self.totals.merged_counters(self.every_step())?;
+        let warm_up = self.every_step().filter(|step| self.plan.step(*step).is_some_and(|timed| timed.warm_up));
         let words = |map: &BTreeMap<Cow<'static, str>, u64>| {
             map.iter().map(|(word, count)| (word.to_string(), *count)).collect::<BTreeMap<String, u64>>()
         };
+        let of_shortfalls = |of: fn(&Shortfall) -> &BTreeMap<StepId, u64>| -> u64 {
+            shortfalls.values().flat_map(|shortfall| of(shortfall).values()).sum()
+        };
         let mut not_generated = words(&counters.not_generated);
         let shed = words(&counters.shed);
-        let of_lost: u64 = shortfalls.values().flat_map(|shortfall| shortfall.not_generated.values()).sum();
+        let of_lost = of_shortfalls(|shortfall| &shortfall.not_generated);
         if of_lost > 0 {
             *not_generated.entry("agent_lost".to_owned()).or_default() += of_lost;
         }
-        let in_flight: u64 = shortfalls.values().flat_map(|shortfall| shortfall.in_flight.values()).sum();
+        let in_flight = of_shortfalls(|shortfall| &shortfall.in_flight);
         let unheard: u64 = shortfalls.values().map(|shortfall| shortfall.unheard_max).sum();
+        let scheduled = counters.scheduled + of_shortfalls(|shortfall| &shortfall.never_scheduled);
         let accounted = counters.issued + shed.values().sum::<u64>() + not_generated.values().sum::<u64>();
-        let ended = counters.ok + counters.errors + counters.timeout + counters.aborted;
+        let ended = counters.ok + counters.failed() + counters.unsent_in_all();
         Ok(Ledger {
-            scheduled: total.scheduled,
+            scheduled,
             issued: counters.issued,
             ok: counters.ok,
             errors: counters.errors,
             timeout: counters.timeout,
             aborted: counters.aborted,
-            balanced: total.scheduled == accounted
+            unsent: counters.unsent.iter().map(|(class, count)| (class.to_string(), *count)).collect(),
+            balanced: scheduled == accounted
                 && counters.issued == ended + in_flight
                 && self.unplanned(shortfalls)?.is_none(),
             shed,
             not_generated,
             unknown_max: in_flight + unheard,
+            warm_up: self.totals.merged_counters(warm_up)?.issued,
         })
     }
 
@@ -230,6 +242,7 @@ impl Run {
                 length_s: point.length_s as f64,
                 scenario: scenario.name.clone(),
                 level: scenario.phases[timed.phase].level.clone(),
+                warm_up: timed.warm_up,
                 step: timed.name.clone(),
                 issued: point.issued,
                 ok: point.ok,
@@ -239,178 +252,6 @@ impl Run {
         };
         self.timeline.points().filter_map(row).collect()
     }
-
-    /// The verdict with its reasons, the weightiest first. What puts the figures themselves in doubt outweighs a
-    /// threshold; load that was not offered for any other reason does not.
-    fn verdict(&self, report: &Report, shortfalls: &BTreeMap<usize, Shortfall>, length: Duration) -> Verdict {
-        let mut reasons: Vec<(Status, Reason)> = Vec::new();
-        reasons.extend(self.unbalanced(report, shortfalls).map(|reason| (Status::Invalid, reason)));
-        reasons.extend(self.interrupted().map(|reason| (Status::Aborted, reason)));
-        reasons.extend(self.losses(shortfalls, length).map(|reason| (Status::Degraded, reason)));
-        reasons.extend(broken_thresholds(report).map(|reason| (Status::Failed, reason)));
-        reasons.extend(
-            not_offered(report, self.stopped.map(|stopped| stopped.reason.word()))
-                .map(|reason| (Status::Degraded, reason)),
-        );
-        reasons.extend(all_failed(report).map(|reason| (Status::Degraded, reason)));
-        let status = reasons.first().map_or(Status::Passed, |(status, _)| *status);
-        Verdict { status, reasons: reasons.into_iter().map(|(_, reason)| reason).collect() }
-    }
-
-    /// The first timed step of an open load, or of a fixed number of iterations, whose account does not hold what the
-    /// plan asks for: its name, what is planned, what is accounted for.
-    fn unplanned(&self, shortfalls: &BTreeMap<usize, Shortfall>) -> Result<Option<(String, u64, u64)>, Overflow> {
-        for phase in self.plan.scenarios.iter().flat_map(|scenario| &scenario.phases) {
-            let Some(iterations) = phase.planned_iterations(&Share::whole(), self.plan.seed) else { continue };
-            let steps = (phase.first_step.0..).map(StepId);
-            let of_phase = |step: &StepId| {
-                let timed = self.plan.step(*step)?;
-                let first = self.plan.step(phase.first_step)?;
-                (timed.scenario == first.scenario && timed.phase == first.phase).then_some(timed)
-            };
-            for (step, timed) in steps.map_while(|step| Some((step, of_phase(&step)?))) {
-                let planned = iterations * timed.per_iteration;
-                let missing = |shortfall: &Shortfall| shortfall.never_scheduled.get(&step).copied().unwrap_or(0);
-                let scheduled =
-                    self.totals.merged_counters([step])?.scheduled + shortfalls.values().map(missing).sum::<u64>();
-                if scheduled != planned {
-                    return Ok(Some((timed.name.clone(), planned, scheduled)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn unbalanced(&self, report: &Report, shortfalls: &BTreeMap<usize, Shortfall>) -> Option<Reason> {
-        let ledger = &report.ledger;
-        if ledger.balanced {
-            return None;
-        }
-        let accounted = ledger.issued + ledger.shed.values().sum::<u64>() + ledger.not_generated.values().sum::<u64>();
-        let ended = ledger.ok + ledger.errors + ledger.timeout + ledger.aborted;
-        let what = match self.unplanned(shortfalls) {
-            Ok(Some((step, planned, scheduled))) => {
-                format!("{planned} operations of {step} are planned but {scheduled} are accounted for")
-            }
-            _ => format!(
-                "{} operations are scheduled but {accounted} accounted for, {} issued but {ended} ended",
-                ledger.scheduled, ledger.issued
-            ),
-        };
-        let message = format!("the account does not add up: {what}; this is a fault of groundswell, please report it");
-        Some(reason("ledger", message))
-    }
-
-    fn interrupted(&self) -> Option<Reason> {
-        let stopped = self.stopped.filter(|stopped| stopped.reason != StopReason::Threshold)?;
-        let at = self.t0.map_or(Duration::ZERO, |t0| stopped.at.saturating_sub(t0)).as_secs_f64();
-        let who = match stopped.reason {
-            StopReason::ClientGone => "the command that submitted the run went away",
-            StopReason::Interrupted | StopReason::Threshold => "interrupted by the user",
-        };
-        let message = format!("{who} at {at:.1} s; the figures cover the time before it");
-        Some(Reason { from_s: Some(at), ..reason("interrupted", message) })
-    }
-
-    fn losses<'a>(
-        &'a self,
-        shortfalls: &'a BTreeMap<usize, Shortfall>,
-        length: Duration,
-    ) -> impl Iterator<Item = Reason> + 'a {
-        shortfalls.iter().filter_map(move |(index, shortfall)| {
-            let member = &self.members[*index];
-            let lost = member.lost.as_ref()?;
-            let (from, heard) = (lost.at.as_secs_f64(), member.merged_to_us as f64 / 1e6);
-            let missing = missing_text(shortfall);
-            let message = format!(
-                "agent {} was lost at {from:.1} s ({}); its figures count up to {heard:.1} s. Not offered: {missing}",
-                member.name, lost.why
-            );
-            Some(Reason {
-                agent: Some(member.name.clone()),
-                from_s: Some(heard.min(from)),
-                to_s: Some(length.max(lost.at).as_secs_f64()),
-                ..reason("agent_lost", message)
-            })
-        })
-    }
-}
-
-fn missing_text(shortfall: &Shortfall) -> String {
-    let operations: u64 = shortfall.not_generated.values().sum();
-    let mut parts = Vec::new();
-    if operations > 0 {
-        parts.push(format!("{operations} scheduled operations"));
-    }
-    for MissingUsers { scenario, users, from, to } in &shortfall.missing_users {
-        let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
-        parts.push(format!("{users} users of {scenario} from {from:.1} s to {to:.1} s"));
-    }
-    if parts.is_empty() { "nothing, its share was done".to_owned() } else { parts.join(", ") }
-}
-
-fn broken_thresholds(report: &Report) -> impl Iterator<Item = Reason> + '_ {
-    report.thresholds.iter().filter(|result| !result.passed).map(|result| {
-        let figure = match (result.value, result.unit.as_str()) {
-            (None, _) => "there is no figure to judge".to_owned(),
-            (Some(value), "ratio") => format!("it was {:.2} %", value * 100.0),
-            (Some(value), "count") => format!("it was {value}"),
-            (Some(value), unit) => format!("it was {value:.3} {unit}"),
-        };
-        let stopped = result.aborted_at_s.map_or_else(String::new, |at| format!("; the run was stopped at {at:.0} s"));
-        Reason {
-            from_s: result.aborted_at_s,
-            ..reason("threshold", format!("{} does not hold: {figure}{stopped}", result.text))
-        }
-    })
-}
-
-/// Load that was not offered, unless the reason is in the verdict anyway.
-fn not_offered(report: &Report, stop_word: Option<&str>) -> impl Iterator<Item = Reason> {
-    let shed: u64 = report.ledger.shed.values().sum();
-    let shed = (shed > 0).then(|| {
-        let message = format!(
-            "{shed} operations were shed: too many were in flight already, so the target did not keep up with the rate, \
-             or max_in_flight is too low for it"
-        );
-        reason("shed", message)
-    });
-    let stated = ["agent_lost", stop_word.unwrap_or_default()];
-    let others = report.ledger.not_generated.iter().filter(|(word, _)| !stated.contains(&word.as_str()));
-    let others: Vec<Reason> = others
-        .map(|(word, operations)| {
-            reason("not_generated", format!("{operations} operations were not generated: {}", explain_word(word)))
-        })
-        .collect();
-    shed.into_iter().chain(others)
-}
-
-fn explain_word(word: &str) -> String {
-    match word {
-        "socket_not_open" => "their WebSocket was not open, because its handshake failed or it was closed".to_owned(),
-        "template_failed" => {
-            "a template could not be rendered, most often because an earlier step did not capture its value".to_owned()
-        }
-        "time_limit" => "the scenario's time limit came before its iterations were done".to_owned(),
-        "data_exhausted" => "the data set had no row left (at_end: stop)".to_owned(),
-        "cut_off" => "their iteration was still going on when the drain ended".to_owned(),
-        other => other.replace('_', " "),
-    }
-}
-
-/// A step of which nothing succeeded: its latencies are those of failures.
-fn all_failed(report: &Report) -> impl Iterator<Item = Reason> + '_ {
-    let none_ok = |row: &&StepFigures| row.issued > 0 && row.ok == 0;
-    report.steps.iter().filter(none_ok).map(|row| {
-        let first = row.error_classes.first();
-        let why = first.map_or_else(String::new, |class| format!(": {}", class.explanation));
-        let message = format!("every operation of {}/{} failed{why}", row.scenario, row.step);
-        reason("all_failed", message)
-    })
-}
-
-fn reason(code: &str, message: String) -> Reason {
-    Reason { code: code.to_owned(), message, agent: None, from_s: None, to_s: None }
 }
 
 fn error_classes(counters: &Counters, timeout_class: &str) -> Vec<ErrorClassCount> {
@@ -425,7 +266,7 @@ fn error_classes(counters: &Counters, timeout_class: &str) -> Vec<ErrorClassCoun
     classes
 }
 
-fn per_second(operations: u64, on: Duration) -> f64 {
+pub(super) fn per_second(operations: u64, on: Duration) -> f64 {
     if on.is_zero() { 0.0 } else { operations as f64 / on.as_secs_f64() }
 }
 

@@ -6,14 +6,17 @@ use groundswell_proto::v1::run_event::Kind as EventKind;
 use groundswell_proto::v1::{self, RunEvent};
 use groundswell_stats::Delta;
 
-use crate::run::{Measured, Outcome, Progress};
+use crate::run::{Health, Measured, Outcome, Progress};
+
+/// Warnings that are taken from one agent.
+const MOST_WARNINGS: usize = 16;
 
 /// What an agent said, checked.
 pub(super) enum Heard {
     /// It is alive.
     Alive,
     /// It is ready, or says why not.
-    Ready(String, Result<(), String>),
+    Ready(String, Result<Vec<String>, String>),
     /// The target is ready, or not.
     TargetChecked(String, Result<(), String>),
     /// It knows the start, with this clock bound in µs.
@@ -28,7 +31,10 @@ pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
     Ok(match said {
         // A second Hello changes nothing.
         Said::Hello(_) | Said::Probe(_) => Heard::Alive,
-        Said::Ready(ready) => Heard::Ready(ready.run_id, none_or(ready.problem)),
+        Said::Ready(ready) => {
+            let warnings = ready.warnings.into_iter().take(MOST_WARNINGS).collect();
+            Heard::Ready(ready.run_id, none_or(ready.problem).map(|()| warnings))
+        }
         Said::TargetChecked(checked) => Heard::TargetChecked(checked.run_id, none_or(checked.problem)),
         Said::Started(started) => {
             let bound_us = started.clock_bound_us;
@@ -53,8 +59,14 @@ fn measured(wire: &v1::Delta) -> Result<Measured, WireError> {
         seq: wire.seq,
         delta: Delta::try_from(wire)?,
         cursors: cursors.collect(),
-        cpu_permille: health.cpu_permille,
-        users: health.users,
+        health: Health {
+            cpu_permille: health.cpu_permille,
+            cpu_wait_permille: health.cpu_wait_permille,
+            steal_permille: health.steal_permille,
+            throttled_permille: health.throttled_permille,
+            machine_permille: health.machine_permille,
+            users: health.users,
+        },
     })
 }
 

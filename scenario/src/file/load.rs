@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::node::{Node, Value};
 use super::reader::{Object, Reader};
 use super::shape::{
-    ITERATIONS, LOAD, RATE_RAMP, RATE_STAGE, RATE_STAGES, SWEEP, Shape, USERS_RAMP, USERS_STAGE, USERS_STAGES,
+    ITERATIONS, LOAD, RATE_RAMP, RATE_STAGE, RATE_STAGES, SEARCH, SEARCH_RATE, SEARCH_USERS, SWEEP, Shape, USERS_RAMP,
+    USERS_STAGE, USERS_STAGES,
 };
 use super::value;
 use crate::load::{Arrivals, Curve, Load, Segment, Sharing};
+use crate::plan::SearchOf;
 
 const MOST_USERS: u64 = 1_000_000;
 const MOST_RATE: f64 = 10_000_000.0;
@@ -16,20 +18,66 @@ const MOST_ITERATIONS: u64 = 1_000_000_000_000;
 const MOST_LEVELS: usize = 100;
 const DEFAULT_IN_FLIGHT: u32 = 1_000;
 const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+const DEFAULT_WITHIN: f64 = 0.05;
 
-/// The levels with their labels; one without a label for a plain load, none where there is a problem.
-pub(super) fn read(reader: &mut Reader, node: &Node) -> Vec<(Option<String>, Load)> {
+/// A load as the plan says it.
+#[derive(Default)]
+pub(super) struct Described {
+    /// The levels with their labels; one without a label for a plain load, none where there is a problem.
+    pub(super) levels: Vec<(Option<String>, Load)>,
+    pub(super) warm_up: Option<Duration>,
+    pub(super) grace: Duration,
+    pub(super) search: Option<Searched>,
+}
+
+/// What is searched for, and where.
+pub(super) struct Searched {
+    pub(super) of: SearchOf,
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) within: f64,
+}
+
+/// Reads a load; `search_level` is where a search stands.
+pub(super) fn read(reader: &mut Reader, node: &Node, search_level: Option<f64>) -> Described {
+    let mut described = Described::default();
+    let Some(object) = reader.object(node, &LOAD) else { return described };
+    described.search = object.get("search").and_then(|node| searched(reader, node));
+    let level = described.search.as_ref().map(|search| search_level.unwrap_or(search.from).max(f64::MIN_POSITIVE));
+    described.levels = levels(reader, node, &object, described.search.as_ref().zip(level));
+    described.warm_up = warm_up(reader, &object, &described.levels);
+    described.grace = object.get("grace").and_then(|node| reader.duration(node)).unwrap_or(DEFAULT_GRACE);
+    described
+}
+
+/// The warm-up, which must leave something to be measured.
+fn warm_up(reader: &mut Reader, object: &Object<'_>, levels: &[(Option<String>, Load)]) -> Option<Duration> {
+    let node = object.get("warm_up")?;
+    let warm_up = reader.duration(node)?;
+    if levels.iter().any(|(_, load)| warm_up >= load.limit()) {
+        reader.problem(node.place, "`warm_up` must be shorter than `for`, or there is nothing to measure");
+        return None;
+    }
+    Some(warm_up)
+}
+
+fn levels(
+    reader: &mut Reader,
+    node: &Node,
+    object: &Object<'_>,
+    search: Option<(&Searched, f64)>,
+) -> Vec<(Option<String>, Load)> {
     let known_problems = reader.problems.len();
-    let Some(object) = reader.object(node, &LOAD) else { return Vec::new() };
     let kinds: Vec<&str> =
-        ["rate", "iterations", "sweep"].into_iter().filter(|key| object.get(key).is_some()).collect();
+        ["rate", "iterations", "sweep", "search"].into_iter().filter(|key| object.get(key).is_some()).collect();
     let kind = match kinds.as_slice() {
         [] if object.get("users").is_some() => "users",
         [one] => one,
         // A misspelt key is the likely reason, and stands there already.
         [] if reader.problems.len() > known_problems => return Vec::new(),
         [] => {
-            let hint = "give it `users`, `rate`, `iterations` or `sweep`";
+            let hint = "give it `users`, `rate`, `iterations`, `sweep` or `search`";
             reader.problem_with_hint(node.place, "the load does not say how much", hint);
             return Vec::new();
         }
@@ -39,24 +87,25 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Vec<(Option<String>, Loa
             return Vec::new();
         }
     };
-    only_with(reader, &object, kind);
+    only_with(reader, object, kind);
+    let plain = |load: Option<Load>| load.into_iter().map(|load| (None, load)).collect();
     match kind {
-        "rate" => rate(reader, &object).into_iter().map(|load| (None, load)).collect(),
-        "iterations" => iterations(reader, &object).into_iter().map(|load| (None, load)).collect(),
-        "sweep" => sweep(reader, &object),
-        _ => users(reader, &object).into_iter().map(|load| (None, load)).collect(),
+        "rate" => plain(rate(reader, object)),
+        "iterations" => plain(iterations(reader, object)),
+        "sweep" => sweep(reader, object),
+        "search" => plain(search.and_then(|(search, level)| search_step(reader, object, search, level))),
+        _ => plain(users(reader, object)),
     }
 }
 
 /// Keys that mean nothing beside this kind of load.
 fn only_with(reader: &mut Reader, object: &Object<'_>, kind: &str) {
     let fitting: &[&str] = match kind {
-        "users" => &["users", "for"],
-        "rate" => &["rate", "for", "arrivals", "max_in_flight"],
+        "users" => &["users", "for", "warm_up"],
         "iterations" => &["iterations", "users", "for"],
-        _ => &["sweep", "for", "arrivals", "max_in_flight"],
+        _ => &["rate", "for", "warm_up", "arrivals", "max_in_flight", "queue"],
     };
-    for key in ["users", "for", "arrivals", "max_in_flight"] {
+    for key in ["users", "for", "warm_up", "arrivals", "max_in_flight", "queue"] {
         if object.get(key).is_some() && !fitting.contains(&key) {
             reader.problem(object.place_of(key), format!("`{key}` has no meaning in a load of `{kind}`"));
         }
@@ -96,16 +145,74 @@ fn users(reader: &mut Reader, object: &Object<'_>) -> Option<Load> {
 fn rate(reader: &mut Reader, object: &Object<'_>) -> Option<Load> {
     let node = object.get("rate")?;
     let curve = curve(reader, node, object, &RATES);
-    let (arrivals, max_in_flight) = openness(reader, object);
+    let openness = openness(reader, object);
     let curve = curve?;
-    above_zero(reader, node, &curve).then_some(Load::Rate { curve, arrivals, max_in_flight })
+    above_zero(reader, node, &curve).then(|| openness.load(curve))
 }
 
-fn openness(reader: &mut Reader, object: &Object<'_>) -> (Arrivals, u32) {
+/// What every open load has beside its rate.
+#[derive(Clone, Copy)]
+struct Openness {
+    arrivals: Arrivals,
+    max_in_flight: u32,
+    queue: u32,
+}
+
+impl Openness {
+    fn load(self, curve: Curve) -> Load {
+        let Openness { arrivals, max_in_flight, queue } = self;
+        Load::Rate { curve, arrivals, max_in_flight, queue }
+    }
+}
+
+fn openness(reader: &mut Reader, object: &Object<'_>) -> Openness {
     let words = [("uniform", Arrivals::Uniform), ("poisson", Arrivals::Poisson)];
     let arrivals = reader.choice(object.get("arrivals"), &words, Arrivals::Uniform);
-    let most = object.get("max_in_flight").and_then(|node| reader.integer(node, 1, MOST_USERS));
-    (arrivals, most.and_then(|most| u32::try_from(most).ok()).unwrap_or(DEFAULT_IN_FLIGHT))
+    let mut number = |key, least| {
+        let number = object.get(key).and_then(|node| reader.integer(node, least, MOST_USERS));
+        number.and_then(|number| u32::try_from(number).ok())
+    };
+    let max_in_flight = number("max_in_flight", 1).unwrap_or(DEFAULT_IN_FLIGHT);
+    Openness { arrivals, max_in_flight, queue: number("queue", 0).unwrap_or(max_in_flight) }
+}
+
+fn searched(reader: &mut Reader, node: &Node) -> Option<Searched> {
+    let object = reader.object(node, &SEARCH)?;
+    let within = object.get("within").map_or(Some(DEFAULT_WITHIN), |node| reader.parsed(node, "a part", value::part));
+    let (of, range, shape, notation) = match (object.get("users"), object.get("rate")) {
+        (Some(users), None) => (SearchOf::Users, users, &SEARCH_USERS, &USERS),
+        (None, Some(rate)) => (SearchOf::Rate, rate, &SEARCH_RATE, &RATES),
+        _ => {
+            reader.problem(node.place, "a search is for `users` or for a `rate`");
+            return None;
+        }
+    };
+    let ends = reader.object(range, shape)?;
+    let mut end = |key| {
+        let node = ends.get(key)?;
+        let value = (notation.value)(reader, node)?;
+        if value <= 0.0 {
+            reader.problem(node.place, "a level must be above zero");
+        }
+        Some(value)
+    };
+    let (from, to) = (end("from"), end("to"));
+    let (from, to) = (from?, to?);
+    if from >= to {
+        reader.problem(range.place, "`from` must be below `to`");
+        return None;
+    }
+    Some(Searched { of, from, to, within: within? })
+}
+
+fn search_step(reader: &mut Reader, object: &Object<'_>, search: &Searched, level: f64) -> Option<Load> {
+    let length = length(reader, object);
+    let openness = openness(reader, object);
+    let curve = Curve::constant(level, length?);
+    Some(match search.of {
+        SearchOf::Users => Load::Users { curve },
+        SearchOf::Rate => openness.load(curve),
+    })
 }
 
 fn above_zero(reader: &mut Reader, node: &Node, curve: &Curve) -> bool {
@@ -198,7 +305,7 @@ fn sweep(reader: &mut Reader, object: &Object<'_>) -> Vec<(Option<String>, Load)
     let Some(node) = object.get("sweep") else { return Vec::new() };
     let Some(levels) = reader.object(node, &SWEEP) else { return Vec::new() };
     let length = length(reader, object);
-    let (arrivals, max_in_flight) = openness(reader, object);
+    let openness = openness(reader, object);
     let (list, of_users) = match (levels.get("users"), levels.get("rate")) {
         (Some(users), None) => (users, true),
         (None, Some(rates)) => (rates, false),
@@ -224,7 +331,7 @@ fn sweep(reader: &mut Reader, object: &Object<'_>) -> Vec<(Option<String>, Load)
         Some(if of_users {
             (Some(format!("{text} users")), Load::Users { curve })
         } else {
-            (Some(text), Load::Rate { curve, arrivals, max_in_flight })
+            (Some(text), openness.load(curve))
         })
     };
     items.iter().filter_map(level).collect()

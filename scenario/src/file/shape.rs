@@ -97,7 +97,13 @@ pub(super) static PLAN: Shape = shape(
         key(
             "thresholds",
             Type::List(&Type::Text),
-            "What the run is judged by, such as `search.p95 < 50ms` or `search.error_rate < 1% over 10s, stop`.",
+            "What the run is judged by, such as `search.p95 < 50ms` or `search.error_rate < 1% over 10s after 30s, stop`.",
+        ),
+        key(
+            "max_send_lag",
+            LENGTH,
+            "p99 send lag above which a window's figures are not trusted. Default: 1ms, or 5 % of the median response \
+             time where that is more.",
         ),
     ],
 );
@@ -127,6 +133,11 @@ pub(super) static HTTP: Shape = shape(
             Type::Choice(&["per_user", "shared", "per_request"]),
             "Who owns connections: each user (default), all users of a worker, or every request a new one.",
         ),
+        key(
+            "transport",
+            Type::Choice(&["direct", "reqwest"]),
+            "What carries requests: connections of our own, timed phase by phase (default), or the reqwest library.",
+        ),
         key("cookies", Type::Bool, "Keep cookies for each user. Default: true."),
         key("headers", TEMPLATES, "Headers of every request."),
         key("insecure", Type::Bool, "Accept any certificate; the report says so. Default: false."),
@@ -154,6 +165,12 @@ pub(super) static SCENARIO: Shape = shape(
         required("load", Type::Object(&LOAD), "How much load, and when."),
         key("after", NAMES, "Start when these scenarios have ended."),
         key("start", LENGTH, "Start this long after the run, or after the scenarios of `after`. Default: 0s."),
+        key(
+            "every",
+            LENGTH,
+            "Pacing of users and iterations: a user starts an iteration so long after the start of its last one, or when \
+             that has ended if it took longer.",
+        ),
         required("flow", Type::Flow, "What a user does in one iteration, step by step."),
     ],
 );
@@ -163,7 +180,7 @@ const RATES: Type = Type::AnyOf(&[PER_TIME, Type::Object(&RATE_RAMP), Type::Obje
 
 pub(super) static LOAD: Shape = Shape {
     name: "load",
-    doc: "One of `users`, `rate`, `iterations` or `sweep`. (`iterations` may have `users` beside it.)",
+    doc: "One of `users`, `rate`, `iterations`, `sweep` or `search`. (`iterations` may have `users` beside it.)",
     keys: &[
         key("users", USERS, "Closed model: so many users, each starting its next iteration when the last has ended."),
         key("rate", RATES, "Open model: iterations a second, started on schedule however slow the target is."),
@@ -173,7 +190,22 @@ pub(super) static LOAD: Shape = Shape {
             "A fixed number of iterations, shared by `users` (default 1).",
         ),
         key("sweep", Type::Object(&SWEEP), "One level after another, each for `for`; the report has a row for each."),
+        key(
+            "search",
+            Type::Object(&SEARCH),
+            "The greatest level that keeps the thresholds, for `groundswell search`; each step takes `for`.",
+        ),
         key("for", LENGTH, "How long (of each level, for a sweep). For iterations: the limit, by default 10m."),
+        key(
+            "warm_up",
+            LENGTH,
+            "The first part of `for`, which is kept out of the figures (of each level, for a sweep). Default: none.",
+        ),
+        key(
+            "grace",
+            LENGTH,
+            "How long operations in flight may go on after the end before they are cut off. Default: 30s.",
+        ),
         key(
             "arrivals",
             Type::Choice(&["uniform", "poisson"]),
@@ -183,6 +215,11 @@ pub(super) static LOAD: Shape = Shape {
             "max_in_flight",
             Type::Integer,
             "Most iterations of a rate at the same time over all agents. Default: 1000.",
+        ),
+        key(
+            "queue",
+            Type::Integer,
+            "Most arrivals of a rate that wait beyond it, over all agents; more are shed. Default: as `max_in_flight`.",
         ),
     ],
     one_of: &[],
@@ -253,6 +290,32 @@ pub(super) static SWEEP: Shape = Shape {
     one_of: &["users", "rate"],
 };
 
+pub(super) static SEARCH: Shape = Shape {
+    name: "search",
+    doc: "What is searched, and where.",
+    keys: &[
+        key("users", Type::Object(&SEARCH_USERS), "The greatest number of users."),
+        key("rate", Type::Object(&SEARCH_RATE), "The greatest rate."),
+        key("within", Type::Scalar, "How exactly: the search ends when the level is known to this part. Default: 5%."),
+    ],
+    one_of: &["users", "rate"],
+};
+
+pub(super) static SEARCH_USERS: Shape = shape(
+    "search_users",
+    "Numbers of users to search among.",
+    &[
+        required("from", Type::Integer, "The least that is tried."),
+        required("to", Type::Integer, "The greatest that is tried."),
+    ],
+);
+
+pub(super) static SEARCH_RATE: Shape = shape(
+    "search_rate",
+    "Rates to search among.",
+    &[required("from", PER_TIME, "The least that is tried."), required("to", PER_TIME, "The greatest that is tried.")],
+);
+
 /// Keys that say what a step is.
 pub(super) const STEP_KINDS: &[&str] = &[
     "get",
@@ -292,7 +355,11 @@ pub(super) static STEP: Shape = Shape {
             "Wait for a message on the WebSocket around this step: `any`, a text it contains, or what it must be.",
         ),
         key("close", CLOSING, "Close the WebSocket around this step with this code."),
-        key("think", Type::Text, "A pause of the user: 1s, or 1s..3s for a random one."),
+        key(
+            "think",
+            Type::Text,
+            "A pause of the user: 1s, 1s..3s for a random one, exp(2s) for an exponential one with this mean.",
+        ),
         key(
             "repeat",
             Type::Integer,

@@ -1,4 +1,14 @@
-//! Thresholds: `search.error_rate < 1% over 10s, stop`.
+//! Thresholds: `search.error_rate < 1% over 10s after 30s, stop`.
+//!
+//! ```text
+//! threshold  = figure comparison limit [ "over" duration ] [ "after" duration ] [ "," "stop" ]
+//! figure     = [ subject "." ] [ latency "." ] metric
+//! subject    = scenario | step | scenario "/" step            every step where there is none
+//! latency    = "response" | "service" | "send_lag"            response where there is none
+//! metric     = "p50" … "p99.99" | "min" | "mean" | "max" | "error_rate" | "errors" | "checks"
+//!            | "throughput" | "rate" | "count" | "shed"
+//! comparison = "<" | "<=" | ">" | ">=" | "=="
+//! ```
 
 use std::time::Duration;
 
@@ -26,6 +36,7 @@ const METRICS: &[&str] = &[
     "max",
     "error_rate",
     "errors",
+    "checks",
     "throughput",
     "rate",
     "count",
@@ -52,10 +63,8 @@ fn threshold(reader: &mut Reader, node: &Node, scenarios: &[Scenario], steps: &[
         Some((rest, word)) if word.trim() == "stop" => (rest, true),
         _ => (text.as_str(), false),
     };
-    let (rest, over) = match rest.rsplit_once(" over ") {
-        Some((rest, window)) => (rest, Some(window)),
-        None => (rest, None),
-    };
+    let (rest, after) = clause(rest, " after ");
+    let (rest, over) = clause(rest, " over ");
     let Some((figure, comparison, limit)) = split(rest) else {
         reader.problem_with_hint(node.place, format!("`{text}` is not a threshold"), HELP);
         return None;
@@ -64,10 +73,22 @@ fn threshold(reader: &mut Reader, node: &Node, scenarios: &[Scenario], steps: &[
         Some(window) => Some(self::over(reader, node, window)?),
         None => None,
     };
+    let after = match after {
+        Some(after) => self::after(reader, node, after)?,
+        None => Duration::ZERO,
+    };
     let (subject, metric) = metric(reader, node, figure)?;
     let limit = limit_of(reader, node, metric, limit)?;
     let steps = subject_steps(reader, node, subject, scenarios, steps)?;
-    Some(Threshold { text, steps, metric, comparison, limit, over, stop })
+    Some(Threshold { text, steps, metric, comparison, limit, over, after, stop })
+}
+
+/// What follows a word, and what stands before it.
+fn clause<'t>(text: &'t str, word: &str) -> (&'t str, Option<&'t str>) {
+    match text.rsplit_once(word) {
+        Some((rest, value)) => (rest, Some(value)),
+        None => (text, None),
+    }
 }
 
 /// Figure, comparison and limit.
@@ -95,6 +116,14 @@ fn over(reader: &mut Reader, node: &Node, window: &str) -> Option<Duration> {
         reader.problem(node.place, message);
     }
     whole
+}
+
+fn after(reader: &mut Reader, node: &Node, text: &str) -> Option<Duration> {
+    let parsed = value::duration(text);
+    if let Err(help) = parsed {
+        reader.problem_with_hint(node.place, format!("`after {}` is not a duration", text.trim()), help);
+    }
+    parsed.ok()
 }
 
 /// Subject and metric of `search.service.p95`.
@@ -135,6 +164,7 @@ fn named(name: &str, latency: Latency) -> Option<Metric> {
         "rate" => Metric::Rate,
         "count" => Metric::Count,
         "shed" => Metric::Shed,
+        "checks" => Metric::Checks,
         _ => {
             let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
             let valid = percent > 0.0 && percent < 100.0 && name.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
@@ -150,12 +180,12 @@ fn limit_of(reader: &mut Reader, node: &Node, metric: Metric, text: &str) -> Opt
             let limit = value::duration(text).ok().map(|limit| limit.as_secs_f64() * 1e3);
             (limit, "a latency is compared with a duration, like 50ms")
         }
-        Metric::ErrorRate => {
+        Metric::ErrorRate | Metric::Checks => {
             let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
             let ratio = percent.map(|percent| percent / 100.0).or_else(|| text.parse().ok());
             (
                 ratio.filter(|ratio| (0.0..=1.0).contains(ratio)),
-                "an error rate is a percentage like 1%, or a ratio like 0.01",
+                "a part of the operations is a percentage like 1%, or a ratio like 0.01",
             )
         }
         Metric::Throughput | Metric::Rate => (value::rate(text).ok(), "a rate is compared with a rate, like 100/s"),
@@ -179,7 +209,7 @@ fn subject_steps(
     steps: &[TimedStep],
 ) -> Option<Vec<StepId>> {
     let select = |fits: &dyn Fn(&TimedStep) -> bool| -> Vec<StepId> {
-        (0..).zip(steps).filter(|(_, step)| fits(step)).map(|(index, _)| StepId(index)).collect()
+        (0..).zip(steps).filter(|(_, step)| !step.warm_up && fits(step)).map(|(index, _)| StepId(index)).collect()
     };
     let name_of = |step: &TimedStep| scenarios.get(step.scenario).map_or("", |scenario| scenario.name.as_str());
     let candidates = [

@@ -52,10 +52,23 @@ pub(super) fn rate(text: &str) -> Result<f64, &'static str> {
         _ => return Err(HELP),
     };
     let number: f64 = number.trim().parse().map_err(|_| HELP)?;
-    if !number.is_finite() || number < 0.0 {
+    if !number.is_finite() {
+        return Err(HELP);
+    }
+    if number < 0.0 {
         return Err("a rate can't be below zero");
     }
     Ok(number / seconds)
+}
+
+/// `5%` or `0.05`, as a ratio above 0 and below 1.
+pub(super) fn part(text: &str) -> Result<f64, &'static str> {
+    const HELP: &str = "write a percentage like 5%, above 0% and below 100%";
+    let ratio = match text.trim().strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.trim().parse(),
+    };
+    ratio.ok().filter(|ratio| *ratio > 0.0 && *ratio < 1.0).ok_or(HELP)
 }
 
 /// `200`, `2xx`, `200-204`.
@@ -74,8 +87,11 @@ pub(super) fn status_range(text: &str) -> Result<(u16, u16), &'static str> {
     if low > high { Err("the range ends before it begins") } else { Ok((low, high)) }
 }
 
-/// `1s` or `1s..3s`.
+/// `1s`, `1s..3s` or `exp(2s)`.
 pub(super) fn think(text: &str) -> Result<Think, &'static str> {
+    if let Some(mean) = text.trim().strip_prefix("exp(").and_then(|rest| rest.strip_suffix(')')) {
+        return duration(mean).map(Think::Exponential);
+    }
     match text.split_once("..") {
         None => duration(text).map(Think::Fixed),
         Some((low, high)) => {

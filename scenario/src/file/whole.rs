@@ -17,7 +17,10 @@ use super::value::nearest;
 use super::{MAX_PLAN_BYTES, data, load, threshold};
 use crate::flow::StatusSet;
 use crate::load::Load;
-use crate::plan::{Connections, DataSet, HttpOptions, HttpVersion, Phase, Ready, Scenario, ScenarioStart, TimedStep};
+use crate::plan::{
+    Connections, DataSet, HttpOptions, HttpVersion, Phase, Ready, Scenario, ScenarioStart, Search, TimedStep,
+    TransportKind, WarmUp,
+};
 use crate::{Plan, PlanSource, Problems};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,8 +59,14 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
     let data = data_sets(reader, object.get("data"), source, seed, &mut names);
     let http = http(reader, object.get("http"), &names);
     let ready = object.get("ready").and_then(|node| ready(reader, node));
-    let (scenarios, steps) = scenarios(reader, object.get("scenarios"), &names);
+    let Scenarios { scenarios, steps, search } =
+        scenarios(reader, object.get("scenarios"), &names, source.search_level);
     let thresholds = threshold::read(reader, object.get("thresholds"), &scenarios, &steps);
+    if search.is_some() && object.get("thresholds").is_none() {
+        let hint = "say what has to hold, like `thresholds: [p95 < 100ms, error_rate < 1%]`";
+        reader.problem_with_hint(root.place, "a search needs thresholds", hint);
+    }
+    let max_send_lag = object.get("max_send_lag").and_then(|node| reader.duration(node));
     Some(Plan {
         name,
         target: target?,
@@ -68,6 +77,8 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         scenarios,
         steps,
         thresholds,
+        search,
+        max_send_lag,
         seed,
         hash: hash(source),
     })
@@ -137,6 +148,7 @@ fn http(reader: &mut Reader, node: Option<&Node>, names: &Names) -> HttpOptions 
         timeout: DEFAULT_TIMEOUT,
         version: HttpVersion::Auto,
         connections: Connections::PerUser,
+        transport: TransportKind::Direct,
         cookies: true,
         headers: Vec::new(),
         insecure: false,
@@ -150,6 +162,8 @@ fn http(reader: &mut Reader, node: Option<&Node>, names: &Names) -> HttpOptions 
     let owners =
         [("per_user", Connections::PerUser), ("shared", Connections::Shared), ("per_request", Connections::PerRequest)];
     options.connections = reader.choice(object.get("connections"), &owners, Connections::PerUser);
+    let transports = [("direct", TransportKind::Direct), ("reqwest", TransportKind::Reqwest)];
+    options.transport = reader.choice(object.get("transport"), &transports, TransportKind::Direct);
     options.cookies = reader.flag(object.get("cookies"), true);
     options.insecure = reader.flag(object.get("insecure"), false);
     options.headers = super::flow::headers(reader, object.get("headers"), names);
@@ -164,15 +178,23 @@ fn ready(reader: &mut Reader, node: &Node) -> Option<Ready> {
     Some(Ready { url: url?, status, within })
 }
 
+/// The scenarios with what they share.
+struct Scenarios {
+    scenarios: Vec<Scenario>,
+    steps: Vec<TimedStep>,
+    search: Option<Search>,
+}
+
 /// A scenario whose place in time is not yet settled.
 struct Unplaced<'n> {
     scenario: Scenario,
     after: Vec<(&'n Node, String)>,
     delay: Duration,
     place: Place,
+    search: Option<Search>,
 }
 
-fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names) -> (Vec<Scenario>, Vec<TimedStep>) {
+fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names, search_level: Option<f64>) -> Scenarios {
     let entries = reader.named(node, "scenarios by name");
     if let Some(node) = node.filter(|_| entries.is_empty()) {
         reader.problem(node.place, "there is no scenario");
@@ -183,30 +205,40 @@ fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names) -> (Vec<Sc
     let mut steps = Vec::new();
     let mut unplaced = Vec::new();
     for (index, (name, node)) in entries.iter().take(MOST_SCENARIOS).enumerate() {
-        if let Some(scenario) = scenario(reader, index, name, node, names, &mut steps) {
-            unplaced.push(scenario);
-        }
+        let context = ScenarioContext { index, names, search_level };
+        unplaced.extend(scenario(reader, &context, name, node, &mut steps));
     }
+    let searches: Vec<(&Search, Place)> =
+        unplaced.iter().filter_map(|unplaced| Some((unplaced.search.as_ref()?, unplaced.place))).collect();
+    if let [_, (_, second), ..] = searches.as_slice() {
+        reader.problem(*second, "a plan has one search; give this scenario a plain load");
+    }
+    let search = searches.first().map(|(search, _)| (*search).clone());
     if steps.len() > MOST_STEPS {
         let place = node.map(|node| node.place).unwrap_or_default();
         let message = format!("{} timed steps times levels, the limit is {MOST_STEPS}", steps.len());
         reader.problem_with_hint(place, message, "give steps that belong together the same name");
     }
-    let scenarios = place_in_time(reader, unplaced);
-    (scenarios, steps)
+    Scenarios { scenarios: place_in_time(reader, unplaced), steps, search }
+}
+
+/// What a scenario is read with.
+struct ScenarioContext<'a> {
+    index: usize,
+    names: &'a Names,
+    search_level: Option<f64>,
 }
 
 fn scenario<'n>(
     reader: &mut Reader,
-    index: usize,
+    context: &ScenarioContext<'_>,
     name: &node::Name,
     node: &'n Node,
-    names: &Names,
     steps: &mut Vec<TimedStep>,
 ) -> Option<Unplaced<'n>> {
     let object = reader.object(node, &SCENARIO)?;
-    let levels = object.get("load").map(|node| load::read(reader, node)).unwrap_or_default();
-    let mut flow = FlowReader::new(reader, names.of_scenario());
+    let load = object.get("load").map(|node| load::read(reader, node, context.search_level)).unwrap_or_default();
+    let mut flow = FlowReader::new(reader, context.names.of_scenario());
     let steps_of_flow = object.get("flow").map(|node| flow.read(node)).unwrap_or_default();
     let slots = flow.into_slots();
     if let Some(flow) = object.get("flow")
@@ -215,7 +247,15 @@ fn scenario<'n>(
     {
         reader.problem(flow.place, "the flow does nothing that could be measured");
     }
-    let phases = phases(index, levels, &slots, steps);
+    let search = load.search.as_ref().map(|searched| Search {
+        scenario: context.index,
+        of: searched.of,
+        from: searched.from,
+        to: searched.to,
+        within: searched.within,
+    });
+    let every = every(reader, &object, &load);
+    let phases = phases(context.index, load, &slots, steps);
     let after = reader.items(object.get("after"));
     let after = after.into_iter().filter_map(|node| Some((node, reader.text(node)?))).collect();
     let delay = object.get("start").and_then(|node| reader.duration_or_zero(node)).unwrap_or_default();
@@ -226,8 +266,19 @@ fn scenario<'n>(
         phases,
         timed_steps: u32::try_from(slots.len()).unwrap_or(u32::MAX),
         flow: steps_of_flow,
+        every,
     };
-    Some(Unplaced { scenario, after, delay, place: name.place })
+    Some(Unplaced { scenario, after, delay, place: name.place, search })
+}
+
+fn every(reader: &mut Reader, object: &Object<'_>, load: &load::Described) -> Option<Duration> {
+    let node = object.get("every")?;
+    if load.levels.iter().any(|(_, load)| matches!(load, Load::Rate { .. })) {
+        let hint = "a rate says already when iterations start";
+        reader.problem_with_hint(object.place_of("every"), "`every` has no meaning beside a load of `rate`", hint);
+        return None;
+    }
+    reader.duration(node)
 }
 
 fn check_delay(reader: &mut Reader, object: &Object<'_>) {
@@ -239,25 +290,27 @@ fn check_delay(reader: &mut Reader, object: &Object<'_>) {
 }
 
 /// One phase after another, each with its own series for every timed step.
-fn phases(
-    scenario: usize,
-    levels: Vec<(Option<String>, Load)>,
-    slots: &[TimedSlot],
-    steps: &mut Vec<TimedStep>,
-) -> Vec<Phase> {
+fn phases(scenario: usize, described: load::Described, slots: &[TimedSlot], steps: &mut Vec<TimedStep>) -> Vec<Phase> {
     let mut offset = Duration::ZERO;
     let mut phases = Vec::new();
-    for (phase, (level, load)) in levels.into_iter().enumerate() {
-        let first_step = StepId(u32::try_from(steps.len()).unwrap_or(u32::MAX));
-        steps.extend(slots.iter().map(|slot| TimedStep {
-            scenario,
-            phase,
-            name: slot.name.clone(),
-            kind: slot.kind,
-            per_iteration: slot.per_iteration,
-        }));
+    let grace = described.grace;
+    for (phase, (level, load)) in described.levels.into_iter().enumerate() {
+        let mut add_steps = |warm_up| {
+            let first_step = StepId(u32::try_from(steps.len()).unwrap_or(u32::MAX));
+            steps.extend(slots.iter().map(|slot| TimedStep {
+                scenario,
+                phase,
+                name: slot.name.clone(),
+                kind: slot.kind,
+                per_iteration: slot.per_iteration,
+                warm_up,
+            }));
+            first_step
+        };
+        let first_step = add_steps(false);
+        let warm_up = described.warm_up.map(|length| WarmUp { length, first_step: add_steps(true) });
         let length = load.limit();
-        phases.push(Phase { level, offset, load, first_step });
+        phases.push(Phase { level, offset, load, first_step, warm_up, grace });
         offset += length;
     }
     phases
@@ -338,7 +391,7 @@ fn cycle(predecessors: &[Vec<usize>]) -> Option<Vec<usize>> {
     (0..predecessors.len()).find_map(|index| visit(index, predecessors, &mut Vec::new(), &mut done))
 }
 
-/// BLAKE3 over the text and every data file with its path, each with its length before it.
+/// BLAKE3 over the text, every data file with its path, and the search level, each with its length before it.
 fn hash(source: &PlanSource) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut feed = |bytes: &[u8]| {
@@ -349,6 +402,9 @@ fn hash(source: &PlanSource) -> String {
     for (path, content) in &source.files {
         feed(path.as_bytes());
         feed(content.as_deref().unwrap_or_default());
+    }
+    if let Some(level) = source.search_level {
+        feed(&level.to_le_bytes());
     }
     hasher.finalize().to_hex().chars().take(16).collect()
 }

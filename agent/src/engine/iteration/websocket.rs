@@ -35,11 +35,11 @@ impl Iteration<'_> {
                 return Next::Step;
             }
         };
-        let operation = self.begin(timed.slot);
-        let opened = Socket::open(handshake, &self.phase.context.tls).await;
+        let step = self.step_id(timed.slot);
+        let mut operation = self.begin(timed.slot);
+        let opened = Socket::open(handshake, &self.phase.context.tls, operation.phases()).await;
         let finished = Instant::now();
         self.due = finished;
-        let step = self.phase.step(timed.slot);
         match opened {
             Ok(socket) => {
                 operation.end(finished, Outcome::Ok, 0, 0);
@@ -88,7 +88,7 @@ impl Iteration<'_> {
             return self.skip(timed.slot, "socket_not_open", &"the socket was closed");
         };
         let bytes = message.len() as u64;
-        let intended = self.due;
+        let (intended, step) = (self.due, self.step_id(timed.slot));
         let operation = self.begin(timed.slot);
         let sent = Instant::now();
         let result = open.socket.send(message).await;
@@ -96,7 +96,7 @@ impl Iteration<'_> {
         self.due = finished;
         match result {
             Ok(()) => {
-                self.recording().messages_sent(self.phase.step(timed.slot), 1);
+                self.recording().messages_sent(step, 1);
                 open.unanswered = Some((intended, sent));
                 self.socket = Some(open);
                 operation.end(finished, Outcome::Ok, bytes, 0);
@@ -145,7 +145,7 @@ impl Iteration<'_> {
                 Err(failure) => return (Err(failure), bytes),
             };
             bytes += message.len() as u64;
-            self.recording().messages_received(self.phase.step(timed.slot), 1);
+            self.recording().messages_received(self.step_id(timed.slot), 1);
             let mut document = Document::of_message(message.as_bytes());
             let templates = &self.phase.context.templates;
             if is_awaited(&timed.spec, &mut document, templates, &self.user.variables) {
@@ -158,6 +158,7 @@ impl Iteration<'_> {
         let Some(mut open) = self.socket.take() else {
             return self.skip(timed.slot, "socket_not_open", &"the socket was closed");
         };
+        let step = self.step_id(timed.slot);
         let operation = self.begin(timed.slot);
         let deadline = Instant::now() + CLOSE_LIMIT;
         let closing = timeout_at(deadline, open.socket.close(timed.spec.code, &timed.spec.reason)).await;
@@ -165,7 +166,7 @@ impl Iteration<'_> {
         self.due = finished;
         let outcome = match closing {
             Ok((late, result)) => {
-                self.recording().messages_received(self.phase.step(timed.slot), late.len() as u64);
+                self.recording().messages_received(step, late.len() as u64);
                 result.map_or_else(outcome_of, |()| Outcome::Ok)
             }
             Err(_) => Outcome::Timeout,

@@ -1,0 +1,288 @@
+//! Whether an agent's figures can be trusted: is it the target that they show, or the agent itself?
+//!
+//! Judged window by window for each agent, as `docs/figures.md` defines it: p99 of the send lag above the limit, or a
+//! worker without CPU to spare. What the target did in such a window can't be told from what the agent did.
+
+use std::time::Duration;
+
+use groundswell_stats::{Delta, Distribution, Kind, Overflow, StepId};
+
+use super::event::Health;
+use super::judge::RESPONSE;
+
+/// Least operations of a window that is judged: a p99 of fewer is one operation. Shorter windows are taken together.
+const LEAST_OPERATIONS: u64 = 100;
+/// The limit of the send lag: so much …
+const LAG_LIMIT: Duration = Duration::from_millis(1);
+/// … or this part of the median response time, whichever is more.
+const LAG_PART: f64 = 0.05;
+/// A worker that uses this much of a core, in thousandths, has nothing to spare.
+const SATURATED_PERMILLE: u32 = 950;
+/// CPU that was taken away counts as a cause from this part on, in thousandths.
+const TAKEN_PERMILLE: u32 = 50;
+/// A worker that waits this long for a CPU, in thousandths, shares it with others.
+const WAITING_PERMILLE: u32 = 100;
+
+/// What an agent showed of itself.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    open: Window,
+    pub(super) doubts: Vec<Doubt>,
+    /// Operations judged.
+    pub(super) judged: u64,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    from_us: Option<u64>,
+    to_us: u64,
+    lag: Distribution,
+    response: Distribution,
+    health: Health,
+}
+
+/// A window whose figures can't be trusted.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Doubt {
+    pub(super) from_us: u64,
+    pub(super) to_us: u64,
+    pub(super) operations: u64,
+    pub(super) cause: Cause,
+    /// p99 of the send lag.
+    pub(super) lag_us: u64,
+    pub(super) lag_limit_us: u64,
+    pub(super) health: Health,
+}
+
+/// Why an agent was too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// A CPU quota held it back.
+    Quota,
+    /// The hypervisor gave its CPU to others.
+    Steal,
+    /// Its busiest worker had nothing to spare.
+    Saturated,
+    /// Other processes took the CPU.
+    Shared,
+    /// It did not run, or not in time, though there was CPU.
+    Stalled,
+}
+
+impl Trust {
+    /// Takes in one window; `limit` is the plan's own for the send lag.
+    pub(super) fn absorb(&mut self, delta: &Delta, health: Health, limit: Option<Duration>) -> Result<(), Overflow> {
+        let steps = delta.steps.keys().copied().collect::<Vec<StepId>>();
+        let of = |kinds: &[Kind]| {
+            let series = steps.iter().flat_map(|step| kinds.iter().map(|kind| delta.steps[step].series(*kind)));
+            Distribution::of(series)
+        };
+        self.open.from_us.get_or_insert(delta.from_us);
+        self.open.to_us = delta.to_us;
+        self.open.lag.merge(&of(&[Kind::SendLag])?)?;
+        self.open.response.merge(&of(&RESPONSE)?)?;
+        self.open.health = self.open.health.worst(health);
+        if self.open.lag.count() >= LEAST_OPERATIONS {
+            self.close(limit);
+        }
+        Ok(())
+    }
+
+    /// Judges what is left of the last window.
+    pub(super) fn close(&mut self, limit: Option<Duration>) {
+        let window = std::mem::take(&mut self.open);
+        self.judged += window.lag.count();
+        self.doubts.extend(window.judge(limit));
+    }
+
+    /// Operations in windows that can't be trusted.
+    pub(super) fn doubted(&self) -> u64 {
+        self.doubts.iter().map(|doubt| doubt.operations).sum()
+    }
+}
+
+impl Window {
+    fn judge(self, limit: Option<Duration>) -> Option<Doubt> {
+        if self.lag.count() == 0 {
+            return None;
+        }
+        let least = LAG_LIMIT.as_micros() as u64;
+        let part = (self.response.quantile_us(0.5) as f64 * LAG_PART) as u64;
+        let lag_limit_us = limit.map_or(least.max(part), |limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX));
+        let lag_us = self.lag.quantile_us(0.99);
+        let late = lag_us > lag_limit_us;
+        if !late && self.health.cpu_permille < SATURATED_PERMILLE {
+            return None;
+        }
+        Some(Doubt {
+            from_us: self.from_us.unwrap_or(0),
+            to_us: self.to_us,
+            operations: self.lag.count(),
+            cause: self.health.cause(),
+            lag_us,
+            lag_limit_us,
+            health: self.health,
+        })
+    }
+}
+
+impl Health {
+    fn worst(self, other: Health) -> Health {
+        Health {
+            cpu_permille: self.cpu_permille.max(other.cpu_permille),
+            cpu_wait_permille: self.cpu_wait_permille.max(other.cpu_wait_permille),
+            steal_permille: self.steal_permille.max(other.steal_permille),
+            throttled_permille: self.throttled_permille.max(other.throttled_permille),
+            machine_permille: self.machine_permille.max(other.machine_permille),
+            users: self.users.max(other.users),
+        }
+    }
+
+    fn cause(self) -> Cause {
+        if self.throttled_permille >= TAKEN_PERMILLE {
+            Cause::Quota
+        } else if self.steal_permille >= TAKEN_PERMILLE {
+            Cause::Steal
+        } else if self.cpu_permille >= SATURATED_PERMILLE {
+            Cause::Saturated
+        } else if self.cpu_wait_permille >= WAITING_PERMILLE {
+            Cause::Shared
+        } else {
+            Cause::Stalled
+        }
+    }
+}
+
+impl Doubt {
+    /// What happened and what to do about it.
+    pub(super) fn text(&self) -> String {
+        let percent = |permille: u32| f64::from(permille) / 10.0;
+        let lag = format!(
+            "p99 send lag {:.1} ms, the limit is {:.1} ms",
+            self.lag_us as f64 / 1e3,
+            self.lag_limit_us as f64 / 1e3
+        );
+        let health = self.health;
+        match self.cause {
+            Cause::Quota => format!(
+                "a CPU quota held it back for {:.0} % of the time ({lag}); raise the quota, or use more agents",
+                percent(health.throttled_permille)
+            ),
+            Cause::Steal => format!(
+                "the hypervisor gave {:.0} % of its CPU to others ({lag}); use a machine that is not shared, or more agents",
+                percent(health.steal_permille)
+            ),
+            Cause::Saturated => format!(
+                "its busiest worker used {:.0} % of a core ({lag}); use more worker threads, cores or agents",
+                percent(health.cpu_permille)
+            ),
+            Cause::Shared => format!(
+                "a worker waited {:.0} % of the time for a CPU that others used ({lag}); give the agent a machine of its \
+                 own, or use more agents",
+                percent(health.cpu_wait_permille)
+            ),
+            Cause::Stalled => format!(
+                "it did not run in time though there was CPU: stopped, swapped out, or on a coarse timer ({lag}); look \
+                 at its machine"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use groundswell_stats::{Outcome, Phases, Recorder, Sample};
+
+    use super::*;
+
+    const STEP: StepId = StepId(0);
+
+    /// One second with so many operations of 10 ms, each sent this late.
+    fn window(second: u64, operations: u64, lag_us: u64) -> Delta {
+        let mut recorder = Recorder::new(1);
+        for _ in 0..operations {
+            recorder.scheduled(STEP, 1);
+            recorder.issued(STEP);
+            recorder.finished(&Sample {
+                step: STEP,
+                response_us: 10_000 + lag_us,
+                service_us: 10_000,
+                send_lag_us: lag_us,
+                phases: Phases::default(),
+                outcome: Outcome::Ok,
+                bytes_sent: 0,
+                bytes_received: 0,
+            });
+        }
+        Delta { from_us: second * 1_000_000, to_us: (second + 1) * 1_000_000, steps: recorder.seal() }
+    }
+
+    fn judged(windows: &[Delta], health: Health, limit: Option<Duration>) -> Trust {
+        let mut trust = Trust::default();
+        windows.iter().for_each(|window| trust.absorb(window, health, limit).unwrap());
+        trust.close(limit);
+        trust
+    }
+
+    #[test]
+    fn a_late_window_is_in_doubt_and_the_others_are_not() {
+        let windows: Vec<Delta> =
+            (0..5).map(|second| window(second, 200, if second == 3 { 1_500 } else { 900 })).collect();
+        let trust = judged(&windows, Health::default(), None);
+        assert_eq!((trust.judged, trust.doubted()), (1_000, 200));
+        let doubt = &trust.doubts[0];
+        assert_eq!((doubt.from_us, doubt.to_us, doubt.cause), (3_000_000, 4_000_000, Cause::Stalled));
+        assert_eq!(doubt.lag_limit_us, 1_000);
+    }
+
+    #[test]
+    fn slow_targets_allow_more_lag_and_a_plan_may_set_its_own_limit() {
+        let mut slow = window(0, 200, 1_500);
+        let series = &mut slow.steps.get_mut(&STEP).unwrap().series;
+        series[Kind::ResponseOk as usize] = window(0, 200, 40_000).steps[&STEP].series(Kind::ResponseOk).clone();
+        assert!(judged(&[slow.clone()], Health::default(), None).doubts.is_empty(), "5 % of 50 ms are 2.5 ms");
+        assert_eq!(judged(&[slow], Health::default(), Some(Duration::from_micros(100))).doubts.len(), 1);
+        assert!(judged(&[window(0, 200, 40_000)], Health::default(), Some(Duration::from_secs(1))).doubts.is_empty());
+    }
+
+    #[test]
+    fn short_windows_are_judged_together_and_the_last_one_too() {
+        // 60 operations of a second are too few for a p99, so two seconds are one window.
+        let windows: Vec<Delta> =
+            (0..3).map(|second| window(second, 60, if second == 2 { 5_000 } else { 10 })).collect();
+        let trust = judged(&windows, Health::default(), None);
+        assert_eq!((trust.judged, trust.doubted()), (180, 60));
+        assert!(judged(&[window(0, 0, 0)], Health::default(), None).doubts.is_empty());
+    }
+
+    #[test]
+    fn the_likeliest_cause_is_named_with_what_to_do() {
+        let cases = [
+            (
+                Health { throttled_permille: 400, cpu_permille: 600, cpu_wait_permille: 400, ..Health::default() },
+                Cause::Quota,
+            ),
+            (Health { steal_permille: 80, cpu_wait_permille: 300, ..Health::default() }, Cause::Steal),
+            (Health { cpu_permille: 980, machine_permille: 990, ..Health::default() }, Cause::Saturated),
+            (Health { cpu_wait_permille: 350, machine_permille: 1000, ..Health::default() }, Cause::Shared),
+            (Health { cpu_permille: 20, ..Health::default() }, Cause::Stalled),
+        ];
+        let texts: Vec<String> = cases
+            .into_iter()
+            .map(|(health, cause)| {
+                let trust = judged(&[window(0, 200, 12_345)], health, None);
+                assert_eq!(trust.doubts[0].cause, cause);
+                trust.doubts[0].text()
+            })
+            .collect();
+        insta::assert_snapshot!(texts.join("\n"));
+    }
+
+    #[test]
+    fn a_saturated_worker_is_in_doubt_though_nothing_was_late() {
+        let busy = Health { cpu_permille: 960, ..Health::default() };
+        assert_eq!(judged(&[window(0, 200, 10)], busy, None).doubts[0].cause, Cause::Saturated);
+    }
+}

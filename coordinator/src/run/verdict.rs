@@ -1,0 +1,270 @@
+//! The verdict: whether the figures can be trusted, and whether they pass.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use groundswell_scenario::Share;
+use groundswell_stats::{Overflow, StepId};
+
+use super::loss::{MissingUsers, Shortfall};
+use super::member::Member;
+use super::{Run, StopReason};
+use crate::report::{Reason, Report, Status, StepFigures, Verdict, explain};
+
+/// Operations of an agent that may lie in doubtful windows, as a part: fewer can't move a p99.
+const DOUBT_ALLOWED: f64 = 0.01;
+/// Figures that come later than this are worth a warning; one second and the way are usual.
+const TELEMETRY_LATE: Duration = Duration::from_secs(5);
+
+impl Run {
+    /// The verdict with its reasons, the weightiest first. What puts the figures themselves in doubt outweighs a
+    /// threshold; load that was not offered for any other reason does not.
+    pub(super) fn verdict(
+        &self,
+        report: &Report,
+        shortfalls: &BTreeMap<usize, Shortfall>,
+        length: Duration,
+    ) -> Verdict {
+        let mut reasons: Vec<(Status, Reason)> = Vec::new();
+        reasons.extend(self.unbalanced(report, shortfalls).map(|reason| (Status::Invalid, reason)));
+        reasons.extend(self.interrupted().map(|reason| (Status::Aborted, reason)));
+        reasons.extend(self.generator_limits(report).into_iter().map(|reason| (Status::Invalid, reason)));
+        reasons.extend(self.losses(shortfalls, length).map(|reason| (Status::Degraded, reason)));
+        reasons.extend(broken_thresholds(report).map(|reason| (Status::Failed, reason)));
+        reasons.extend(
+            not_offered(report, self.stopped.map(|stopped| stopped.reason.word()))
+                .map(|reason| (Status::Degraded, reason)),
+        );
+        reasons.extend(all_failed(report).map(|reason| (Status::Degraded, reason)));
+        let status = reasons.first().map_or(Status::Passed, |(status, _)| *status);
+        Verdict { status, reasons: reasons.into_iter().map(|(_, reason)| reason).collect() }
+    }
+
+    /// The first timed step of an open load, or of a fixed number of iterations, whose account does not hold what the
+    /// plan asks for: its name, what is planned, what is accounted for.
+    pub(super) fn unplanned(
+        &self,
+        shortfalls: &BTreeMap<usize, Shortfall>,
+    ) -> Result<Option<(String, u64, u64)>, Overflow> {
+        for phase in self.plan.scenarios.iter().flat_map(|scenario| &scenario.phases) {
+            let Some(planned) = phase.planned_iterations(&Share::whole(), self.plan.seed) else { continue };
+            for (first, iterations) in phase.parts(planned) {
+                for step in (first.0..).map(StepId).take(self.timed_steps_of(first)) {
+                    let Some(timed) = self.plan.step(step) else { continue };
+                    let planned = iterations * timed.per_iteration;
+                    let missing = |shortfall: &Shortfall| shortfall.never_scheduled.get(&step).copied().unwrap_or(0);
+                    let scheduled =
+                        self.totals.merged_counters([step])?.scheduled + shortfalls.values().map(missing).sum::<u64>();
+                    if scheduled != planned {
+                        return Ok(Some((timed.name.clone(), planned, scheduled)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn unbalanced(&self, report: &Report, shortfalls: &BTreeMap<usize, Shortfall>) -> Option<Reason> {
+        let ledger = &report.ledger;
+        if ledger.balanced {
+            return None;
+        }
+        let accounted = ledger.issued + ledger.shed.values().sum::<u64>() + ledger.not_generated.values().sum::<u64>();
+        let unsent: u64 = ledger.unsent.values().sum();
+        let ended = ledger.ok + ledger.errors + ledger.timeout + ledger.aborted + unsent;
+        let what = match self.unplanned(shortfalls) {
+            Ok(Some((step, planned, scheduled))) => {
+                format!("{planned} operations of {step} are planned but {scheduled} are accounted for")
+            }
+            _ => format!(
+                "{} operations are scheduled but {accounted} accounted for, {} issued but {ended} ended",
+                ledger.scheduled, ledger.issued
+            ),
+        };
+        let message = format!("the account does not add up: {what}; this is a fault of groundswell, please report it");
+        Some(reason("ledger", message))
+    }
+
+    fn interrupted(&self) -> Option<Reason> {
+        let stopped = self.stopped.filter(|stopped| stopped.reason != StopReason::Threshold)?;
+        let at = self.t0.map_or(Duration::ZERO, |t0| stopped.at.saturating_sub(t0)).as_secs_f64();
+        let who = match stopped.reason {
+            StopReason::ClientGone => "the command that submitted the run went away",
+            StopReason::Interrupted | StopReason::Threshold => "interrupted by the user",
+        };
+        let message = format!("{who} at {at:.1} s; the figures cover the time before it");
+        Some(Reason { from_s: Some(at), ..reason("interrupted", message) })
+    }
+
+    fn losses<'a>(
+        &'a self,
+        shortfalls: &'a BTreeMap<usize, Shortfall>,
+        length: Duration,
+    ) -> impl Iterator<Item = Reason> + 'a {
+        shortfalls.iter().filter_map(move |(index, shortfall)| {
+            let member = &self.members[*index];
+            let lost = member.lost.as_ref()?;
+            let (from, heard) = (lost.at.as_secs_f64(), member.merged_to_us as f64 / 1e6);
+            let missing = missing_text(shortfall);
+            let message = format!(
+                "agent {} was lost at {from:.1} s ({}); its figures count up to {heard:.1} s. Not offered: {missing}",
+                member.name, lost.why
+            );
+            Some(Reason {
+                agent: Some(member.name.clone()),
+                from_s: Some(heard.min(from)),
+                to_s: Some(length.max(lost.at).as_secs_f64()),
+                ..reason("agent_lost", message)
+            })
+        })
+    }
+
+    fn timed_steps_of(&self, first: StepId) -> usize {
+        let scenario = self.plan.step(first).and_then(|timed| self.plan.scenarios.get(timed.scenario));
+        scenario.map_or(0, |scenario| scenario.timed_steps as usize)
+    }
+
+    /// Where the generator was the bottleneck: by agent, with window and cause.
+    fn generator_limits(&self, report: &Report) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            let doubted = member.trust.doubted();
+            if doubted as f64 > member.trust.judged as f64 * DOUBT_ALLOWED {
+                reasons.extend(doubt_reason(member));
+            }
+            let Ok(counters) = self.totals.agent_counters(index) else { continue };
+            reasons.extend(counters.unsent.iter().map(|(class, count)| Reason {
+                agent: Some(member.name.clone()),
+                from_s: Some(0.0),
+                to_s: Some(report.run.duration_s),
+                ..reason(
+                    "client_limit",
+                    format!("agent {} did not send {count} operations: {}", member.name, explain(class.as_str())),
+                )
+            }));
+        }
+        reasons
+    }
+
+    /// What does not change the verdict but should be known.
+    pub(super) fn warnings(&self) -> Vec<Reason> {
+        let mut warnings = Vec::new();
+        for member in &self.members {
+            let of_member = |code, message| Reason { agent: Some(member.name.clone()), ..reason(code, message) };
+            warnings.extend(
+                member.warnings.iter().map(|text| of_member("preflight", format!("agent {} {text}", member.name))),
+            );
+            let doubted = member.trust.doubted();
+            if doubted > 0 && doubted as f64 <= member.trust.judged as f64 * DOUBT_ALLOWED {
+                warnings.extend(doubt_reason(member));
+            }
+            if member.telemetry_lag > TELEMETRY_LATE {
+                let late = member.telemetry_lag.as_secs_f64();
+                let message = format!(
+                    "figures of agent {} came up to {late:.1} s late, so live figures and thresholds that stop were late too; \
+                     look at the link between it and the coordinator",
+                    member.name
+                );
+                warnings.push(of_member("telemetry_late", message));
+            }
+        }
+        warnings
+    }
+}
+
+/// The doubtful windows of an agent in one sentence: the greatest of its causes, and when.
+fn doubt_reason(member: &Member) -> Option<Reason> {
+    let doubts = &member.trust.doubts;
+    let worst = doubts.iter().max_by_key(|doubt| doubt.lag_us)?;
+    let (first, last) = (doubts.first()?, doubts.last()?);
+    let (from_s, to_s) = (first.from_us as f64 / 1e6, last.to_us as f64 / 1e6);
+    let part = member.trust.doubted() as f64 / member.trust.judged.max(1) as f64 * 100.0;
+    let message = format!(
+        "agent {} was the bottleneck for {part:.1} % of its operations between {from_s:.1} s and {to_s:.1} s: {}",
+        member.name,
+        worst.text()
+    );
+    Some(Reason {
+        agent: Some(member.name.clone()),
+        from_s: Some(from_s),
+        to_s: Some(to_s),
+        ..reason("generator", message)
+    })
+}
+
+fn missing_text(shortfall: &Shortfall) -> String {
+    let operations: u64 = shortfall.not_generated.values().sum();
+    let mut parts = Vec::new();
+    if operations > 0 {
+        parts.push(format!("{operations} scheduled operations"));
+    }
+    for MissingUsers { scenario, users, from, to } in &shortfall.missing_users {
+        let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
+        parts.push(format!("{users} users of {scenario} from {from:.1} s to {to:.1} s"));
+    }
+    if parts.is_empty() { "nothing, its share was done".to_owned() } else { parts.join(", ") }
+}
+
+fn broken_thresholds(report: &Report) -> impl Iterator<Item = Reason> + '_ {
+    report.thresholds.iter().filter(|result| !result.passed).map(|result| {
+        let figure = match (result.value, result.unit.as_str()) {
+            (None, _) => "there is no figure to judge".to_owned(),
+            (Some(value), "ratio") => format!("it was {:.2} %", value * 100.0),
+            (Some(value), "count") => format!("it was {value}"),
+            (Some(value), unit) => format!("it was {value:.3} {unit}"),
+        };
+        let stopped = result.aborted_at_s.map_or_else(String::new, |at| format!("; the run was stopped at {at:.0} s"));
+        Reason {
+            from_s: result.aborted_at_s,
+            ..reason("threshold", format!("{} does not hold: {figure}{stopped}", result.text))
+        }
+    })
+}
+
+/// Load that was not offered, unless the reason is in the verdict anyway.
+fn not_offered(report: &Report, stop_word: Option<&str>) -> impl Iterator<Item = Reason> {
+    let shed: u64 = report.ledger.shed.values().sum();
+    let shed = (shed > 0).then(|| {
+        let message = format!(
+            "{shed} operations were shed: too many were in flight already, so the target did not keep up with the rate, \
+             or max_in_flight is too low for it"
+        );
+        reason("shed", message)
+    });
+    let stated = ["agent_lost", stop_word.unwrap_or_default()];
+    let others = report.ledger.not_generated.iter().filter(|(word, _)| !stated.contains(&word.as_str()));
+    let others: Vec<Reason> = others
+        .map(|(word, operations)| {
+            reason("not_generated", format!("{operations} operations were not generated: {}", explain_word(word)))
+        })
+        .collect();
+    shed.into_iter().chain(others)
+}
+
+fn explain_word(word: &str) -> String {
+    match word {
+        "socket_not_open" => "their WebSocket was not open, because its handshake failed or it was closed".to_owned(),
+        "template_failed" => {
+            "a template could not be rendered, most often because an earlier step did not capture its value".to_owned()
+        }
+        "time_limit" => "the scenario's time limit came before its iterations were done".to_owned(),
+        "data_exhausted" => "the data set had no row left (at_end: stop)".to_owned(),
+        "cut_off" => "their iteration was still going on when the drain ended".to_owned(),
+        other => other.replace('_', " "),
+    }
+}
+
+/// A step of which nothing succeeded: its latencies are those of failures.
+fn all_failed(report: &Report) -> impl Iterator<Item = Reason> + '_ {
+    let none_ok = |row: &&StepFigures| row.issued > 0 && row.ok == 0;
+    report.steps.iter().filter(none_ok).map(|row| {
+        let first = row.error_classes.first();
+        let why = first.map_or_else(String::new, |class| format!(": {}", class.explanation));
+        let message = format!("every operation of {}/{} failed{why}", row.scenario, row.step);
+        reason("all_failed", message)
+    })
+}
+
+fn reason(code: &str, message: String) -> Reason {
+    Reason { code: code.to_owned(), message, agent: None, from_s: None, to_s: None }
+}
