@@ -16,5 +16,5 @@ mod session;
 mod timer;
 mod transport;
 
-pub use preflight::foresee;
+pub use preflight::{Forecast, foresee};
 pub use session::{AgentError, AgentOptions, run};

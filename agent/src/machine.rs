@@ -22,7 +22,6 @@ pub(crate) struct MachineLoad {
 
 /// Measures [`MachineLoad`] from lap to lap.
 pub(crate) struct MachineMeter {
-    throttling: Option<PathBuf>,
     last: Reading,
 }
 
@@ -43,14 +42,12 @@ struct CpuTimes {
 
 impl MachineMeter {
     pub(crate) fn new() -> Self {
-        let throttling = throttling_file(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
-        let last = Reading::take(throttling.as_deref());
-        MachineMeter { throttling, last }
+        MachineMeter { last: Reading::take() }
     }
 
     /// The load since the last lap.
     pub(crate) fn lap(&mut self) -> MachineLoad {
-        let now = Reading::take(self.throttling.as_deref());
+        let now = Reading::take();
         let last = std::mem::replace(&mut self.last, now);
         let all = now.cpu.all.saturating_sub(last.cpu.all);
         let idle = now.cpu.idle.saturating_sub(last.cpu.idle);
@@ -67,12 +64,14 @@ impl MachineMeter {
 }
 
 impl Reading {
-    fn take(throttling: Option<&Path>) -> Self {
+    fn take() -> Self {
         let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        // Looked up each time: a process may be moved to another group while it runs.
+        let throttling = throttling_file(&read(Path::new("/proc/self/cgroup")));
         Reading {
             at: Instant::now(),
             cpu: cpu_times(&read(Path::new("/proc/stat"))),
-            throttled: throttling.map_or(Duration::ZERO, |path| throttled(&read(path))),
+            throttled: throttling.map_or(Duration::ZERO, |path| throttled(&read(&path))),
         }
     }
 }
@@ -138,6 +137,14 @@ pub(crate) fn local_ports() -> Option<u64> {
     let mut ends = text.split_whitespace().filter_map(|port| port.parse::<u64>().ok());
     let (first, last) = (ends.next()?, ends.next()?);
     Some(last.saturating_sub(first) + 1)
+}
+
+/// Memory that this machine could give away without swapping, in bytes (proc_meminfo(5)).
+pub(crate) fn memory_available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 #[cfg(test)]

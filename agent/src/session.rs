@@ -49,6 +49,8 @@ pub struct AgentOptions {
     pub name: String,
     /// Worker threads, at least 1.
     pub workers: u32,
+    /// Its part of the load in relation to the other agents', 1 to 100.
+    pub weight: u32,
     /// A mode for tests: a directory that gets a CSV of every sample (`step,outcome,response,service,send lag`, in µs).
     pub raw_samples: Option<PathBuf>,
     /// End with an error when the coordinator can't be reached, instead of trying again.
@@ -164,6 +166,7 @@ impl Session {
             boot,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             workers: options.workers,
+            weight: options.weight,
         };
         // The queue is empty, so this does not wait.
         let _ = out.send(message(Say::Hello(hello))).await;

@@ -33,6 +33,8 @@ const EXIT_CODES: &str = "Exit codes of a run:
 pub enum Command {
     /// Run a plan and exit with its verdict
     Run(RunArgs),
+    /// Find the greatest load that keeps the plan's thresholds
+    Search(RunArgs),
     /// Start a coordinator that agents join and runs are submitted to
     Serve(ServeArgs),
     /// Join a coordinator and generate load for it
@@ -45,7 +47,7 @@ pub enum Command {
     DemoTarget(DemoTargetArgs),
 }
 
-/// Arguments of `run`.
+/// Arguments of `run` and `search`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The plan file (YAML)
@@ -105,6 +107,9 @@ pub struct AgentArgs {
     /// Worker threads [default: the cores of this machine]
     #[arg(long, value_name = "N", env = "GROUNDSWELL_WORKERS", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
+    /// Part of the load in relation to the other agents: one of weight 2 gets twice that of one of weight 1
+    #[arg(long, value_name = "N", env = "GROUNDSWELL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub weight: u32,
     /// Write every sample to a CSV in this directory; for tests of groundswell itself
     #[arg(long, value_name = "DIR", hide = true)]
     pub raw_samples: Option<PathBuf>,

@@ -68,6 +68,7 @@ pub fn main() -> ExitCode {
     output::log_to_stderr(cli.verbose);
     let outcome = match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Search(args) => commands::search::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Check(args) => commands::check::run(&args),

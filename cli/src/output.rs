@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use groundswell_coordinator::report::{self, Report, TextOptions};
+use groundswell_coordinator::search::SearchReport;
 use tracing_subscriber::EnvFilter;
 
 /// Width of the report where stdout is no terminal, or does not tell.
@@ -54,6 +55,11 @@ pub(crate) fn report(report: &Report) {
     print(&report::text(report, &TextOptions { width, color }));
 }
 
+/// The report of a search on stdout.
+pub(crate) fn search_report(report: &SearchReport) {
+    print(&report.text());
+}
+
 fn terminal_width() -> usize {
     let columns = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
     columns.unwrap_or(DEFAULT_WIDTH).clamp(60, 200)
@@ -96,6 +102,19 @@ impl OutFile {
             Format::Markdown => report::markdown(report),
             Format::Text => report::text(report, &TextOptions { width: DEFAULT_WIDTH, color: false }),
         };
+        self.keep(&content)
+    }
+
+    /// Writes the report of a search.
+    pub(crate) fn write_search(&self, report: &SearchReport) -> anyhow::Result<()> {
+        self.keep(&match self.format {
+            Format::Json => report.json()?,
+            Format::Markdown => report.markdown(),
+            Format::Text => report.text(),
+        })
+    }
+
+    fn keep(&self, content: &str) -> anyhow::Result<()> {
         std::fs::write(&self.path, content).with_context(|| format!("can't write {}", self.path.display()))
     }
 }

@@ -16,11 +16,16 @@ pub struct Agent {
     pub boot: u64,
     /// Incarnation given to this boot.
     pub incarnation: u64,
+    /// Its part of a load in relation to the other agents', 1 to [`MOST_WEIGHT`].
+    pub weight: u32,
     /// The run it works for.
     pub run: Option<String>,
     /// When it was last heard, on the coordinator's clock.
     pub last_heard: Duration,
 }
+
+/// Greatest weight of an agent.
+pub const MOST_WEIGHT: u32 = 100;
 
 /// Why an agent can't join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +50,14 @@ impl Fleet {
     ///
     /// # Errors
     /// When its name is taken by another boot, or is none. The same boot that comes again replaces its old session.
-    pub fn join(&mut self, name: &str, boot: u64, max_name: usize, now: Duration) -> Result<AgentId, JoinError> {
+    pub fn join(
+        &mut self,
+        name: &str,
+        boot: u64,
+        weight: u32,
+        max_name: usize,
+        now: Duration,
+    ) -> Result<AgentId, JoinError> {
         if name.is_empty() || name.len() > max_name || name.chars().any(char::is_control) {
             return Err(JoinError::BadName(max_name));
         }
@@ -57,7 +69,14 @@ impl Fleet {
         }
         self.joined += 1;
         let id = AgentId(self.joined);
-        let agent = Agent { name: name.to_owned(), boot, incarnation: self.joined, run: None, last_heard: now };
+        let agent = Agent {
+            name: name.to_owned(),
+            boot,
+            incarnation: self.joined,
+            weight: weight.clamp(1, MOST_WEIGHT),
+            run: None,
+            last_heard: now,
+        };
         self.agents.insert(id, agent);
         Ok(id)
     }
@@ -121,20 +140,20 @@ mod tests {
     #[test]
     fn a_name_belongs_to_one_boot() {
         let mut fleet = Fleet::default();
-        let first = fleet.join("a", 1, 16, Duration::ZERO).unwrap();
-        assert_eq!(fleet.join("a", 2, 16, Duration::ZERO), Err(JoinError::NameTaken("a".into())));
-        let again = fleet.join("a", 1, 16, Duration::ZERO).unwrap();
+        let first = fleet.join("a", 1, 1, 16, Duration::ZERO).unwrap();
+        assert_eq!(fleet.join("a", 2, 1, 16, Duration::ZERO), Err(JoinError::NameTaken("a".into())));
+        let again = fleet.join("a", 1, 1, 16, Duration::ZERO).unwrap();
         assert_ne!(first, again);
         assert_eq!(fleet.len(), 1);
-        assert_eq!(fleet.join("", 3, 16, Duration::ZERO), Err(JoinError::BadName(16)));
-        assert_eq!(fleet.join("a\u{1b}[2J", 3, 16, Duration::ZERO), Err(JoinError::BadName(16)));
+        assert_eq!(fleet.join("", 3, 1, 16, Duration::ZERO), Err(JoinError::BadName(16)));
+        assert_eq!(fleet.join("a\u{1b}[2J", 3, 1, 16, Duration::ZERO), Err(JoinError::BadName(16)));
     }
 
     #[test]
     fn silence_and_assignment() {
         let mut fleet = Fleet::default();
-        let a = fleet.join("a", 1, 16, Duration::ZERO).unwrap();
-        let b = fleet.join("b", 2, 16, Duration::ZERO).unwrap();
+        let a = fleet.join("a", 1, 1, 16, Duration::ZERO).unwrap();
+        let b = fleet.join("b", 2, 1, 16, Duration::ZERO).unwrap();
         fleet.heard(b, Duration::from_secs(9));
         assert_eq!(fleet.silent(Duration::from_secs(10), Duration::from_secs(11)), [a]);
         fleet.assign(a, Some("run"));

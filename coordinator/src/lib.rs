@@ -4,9 +4,11 @@
 //! - [`run`]: one run from submission to report; a state machine without sockets or clocks
 //! - [`fleet`]: the agents and their states; as pure
 //! - [`report`]: the merged answer and its renderings
+//! - [`search`]: which level to try next, and what a search found; as pure
 //! - [`server`]: gRPC around them; the only part that names the wire
 
 pub mod fleet;
 pub mod report;
 pub mod run;
+pub mod search;
 pub mod server;

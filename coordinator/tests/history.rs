@@ -73,7 +73,7 @@ impl History {
 }
 
 fn candidates(agents: &[AgentId]) -> Vec<Candidate> {
-    agents.iter().map(|id| Candidate { id: *id, name: format!("agent-{}", id.0) }).collect()
+    agents.iter().map(|id| Candidate { id: *id, name: format!("agent-{}", id.0), weight: 1 }).collect()
 }
 
 fn measured(steps: usize, seq: u64, second: u64, decided: u64, ok: u64, failed: u64) -> Measured {
@@ -378,6 +378,24 @@ fn operations_that_were_not_sent_are_no_errors_of_the_target() {
     assert!(report.verdict.reasons[0].message.contains("local ports"), "{:?}", report.verdict);
     assert_eq!((report.total.errors, report.total.unsent, report.total.error_rate), (0, 10, 0.0));
     assert_eq!((report.ledger.balanced, report.total.response_ms.count), (true, 0));
+}
+
+/// Shares are in proportion to the agents' weights, and part the schedule.
+#[test]
+fn a_heavier_agent_gets_a_greater_share() {
+    let mut history = History::new(OPEN);
+    let weights = [(A, 3), (B, 1)];
+    let candidates = weights.map(|(id, weight)| Candidate { id, name: format!("agent-{}", id.0), weight });
+    let armed = history.step(Event::Assigned(candidates.into()));
+    let shares: Vec<Share> = armed
+        .into_iter()
+        .map(|action| match action {
+            Action::Arm(_, share) => share,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(shares.iter().map(|share| share.count_below(40)).collect::<Vec<_>>(), [30, 10]);
+    assert!((0..40).all(|k| shares.iter().filter(|share| share.owns(k)).count() == 1));
 }
 
 /// The warm-up is in the account and in no other figure, also of an agent that is lost within it.

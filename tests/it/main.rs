@@ -1,5 +1,6 @@
 //! Black-box tests: the binary, real servers, real processes. A test whose tool is missing on this machine is listed
-//! as ignored, with the tool in its name; with `GROUNDSWELL_TESTS_NEED_ALL` set it runs and fails instead.
+//! as ignored, with the tool in its name; with `GROUNDSWELL_TESTS_NEED_ALL` set it runs and fails instead, unless what
+//! is missing is a right that can't be installed.
 
 #![allow(clippy::disallowed_types, reason = "real processes live in real time")]
 
@@ -10,6 +11,7 @@ mod examples;
 mod harness;
 mod help;
 mod interrupt;
+mod limits;
 mod loss;
 mod websocket;
 
@@ -25,6 +27,11 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),
     ("interrupt::a_threshold_stops_the_run", &[Tool::Nginx], interrupt::threshold_stops),
+    ("limits::an_agent_that_is_stopped_for_two_seconds", &[Tool::Nginx], limits::stalled_agent),
+    ("limits::cpu_quota", &[Tool::Nginx, Tool::CpuGroup], limits::cpu_quota),
+    ("limits::search_with_a_starved_agent", &[Tool::Nginx, Tool::CpuGroup], limits::search_with_a_starved_agent),
+    ("limits::few_descriptors", &[Tool::Nginx], limits::few_descriptors),
+    ("limits::few_ports", &[Tool::NetworkNamespace], limits::few_ports),
     ("websocket::messages_counted_by_the_server_equal_reported", &[Tool::Python("websockets")], websocket::counts),
     ("websocket::uvicorn_without_websockets", &[Tool::Python("uvicorn")], websocket::refused_by_uvicorn),
     ("websocket::nginx_refuses_the_upgrade", &[Tool::Nginx], websocket::refused_by_nginx),
@@ -53,7 +60,8 @@ fn main() {
     let need_all = std::env::var_os("GROUNDSWELL_TESTS_NEED_ALL").is_some();
     let trials = TESTS.iter().map(|(name, tools, test)| {
         let missing: Vec<String> = tools.iter().filter(|tool| !tool.is_here()).map(|tool| tool.name()).collect();
-        let skip = !missing.is_empty() && !need_all;
+        let needed = need_all && tools.iter().all(|tool| tool.is_here() || tool.can_be_installed());
+        let skip = !missing.is_empty() && !needed;
         let name = if skip { format!("{name} (skipped: needs {})", missing.join(", ")) } else { (*name).to_owned() };
         let test = *test;
         Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}")))).with_ignored_flag(skip)

@@ -28,6 +28,9 @@ use websocket::OpenSocket;
 /// Pause after an iteration that issued nothing: without it a user whose every step is skipped would spin.
 const EMPTY_ITERATION_PAUSE: Duration = Duration::from_millis(100);
 
+/// A user that a limit of this machine kept from sending waits so long before it goes on.
+const OWN_LIMIT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Number of a user within its scenario, over the whole cluster: template variable `user`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UserNumber(pub(super) u64);
@@ -240,8 +243,18 @@ impl Iteration<'_> {
             }
             Err(failure) => (outcome_of(failure), 0),
         };
+        let unsent = matches!(outcome, Outcome::Unsent(_));
         operation.end(finished, outcome, bytes_sent, bytes_received);
         self.due = finished;
+        if unsent {
+            self.wait_for_own_limit().await;
+        }
+    }
+
+    /// Without this pause a closed load would try again at once, over and over.
+    async fn wait_for_own_limit(&mut self) {
+        self.due += OWN_LIMIT_PAUSE;
+        self.phase.context.pause_until(self.due).await;
     }
 
     /// Starts an operation that is due now.

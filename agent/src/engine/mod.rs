@@ -5,6 +5,7 @@
 //!
 //! # Layout
 //! - `worker`: a worker thread and what it answers
+//! - `dispatch`: the arrivals of an open load, each at its time
 //! - `phase`: the load models: users, arrivals, iterations
 //! - `iteration`: one user's way through the flow
 //! - `check`: expectations and captures
@@ -12,6 +13,7 @@
 //! - `recording`: operations and their account
 
 mod check;
+mod dispatch;
 mod iteration;
 mod phase;
 mod recording;

@@ -12,6 +12,7 @@ use groundswell_stats::StepId;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::dispatch::Dispatch;
 use super::iteration::{Accounting, User, UserNumber};
 use super::worker::Context;
 
@@ -19,8 +20,6 @@ use super::worker::Context;
 const MADE_AHEAD: Duration = Duration::from_millis(500);
 /// Users of an open load that are made before its start; more are made when they are needed.
 const MADE_FOR_START: usize = 32;
-/// An open load that is later than this was stalled, by its machine or by whoever stopped it.
-const STALL: Duration = Duration::from_millis(5);
 
 /// One phase of one scenario on one worker.
 pub(super) struct Phase {
@@ -223,49 +222,19 @@ async fn arrivals(phase: &Rc<Phase>) {
     phase.context.pause_until(phase.origin.checked_sub(MADE_AHEAD).unwrap_or(phase.origin)).await;
     crowd.make_ahead(phase, planned.in_all());
     let mut tasks = JoinSet::new();
-    let mut release = Release::default();
-    let mut started = 0;
-    while started < planned.in_all() {
-        let ordinal = share.nth(started);
-        let Some(offset) = schedule.offset(ordinal) else { break };
-        let due = phase.origin + offset;
-        let now = Instant::now();
-        let at = release.at(due, now);
-        // Without this check a burst that is due at once would ask the timer for each arrival.
-        if at > now && !phase.context.pause_until(at).await || phase.context.stop.reason().is_some() {
-            break;
-        }
-        phase.scheduled(phase.first_step_at(due), 1);
-        crowd.arrive(phase, ordinal, due, &mut tasks);
-        while tasks.try_join_next().is_some() {}
-        started += 1;
-    }
+    let dispatch = Dispatch { schedule: &schedule, share, origin: phase.origin, arrivals: planned.in_all() };
+    let pause = async |until| phase.context.pause_until(until).await;
+    let stopped = || phase.context.stop.reason().is_some();
+    let started = dispatch
+        .run(pause, stopped, |ordinal, due| {
+            phase.scheduled(phase.first_step_at(due), 1);
+            crowd.arrive(phase, ordinal, due, &mut tasks);
+            while tasks.try_join_next().is_some() {}
+        })
+        .await;
     phase.never_started(planned.after(started), stop_reason(phase));
     drain(phase, tasks).await;
     crowd.give_up(phase);
-}
-
-/// When an arrival is released: at its intended time, or as soon as possible after it. What a stall of this process has
-/// held back is made up for at twice the rate of the schedule, so that it does not end in a storm on the target; every
-/// operation keeps its intended time, so the figures show the stall whole.
-#[derive(Default)]
-struct Release {
-    /// The last arrival: when it was due and when it was released.
-    last: Option<(Instant, Instant)>,
-    catching_up: bool,
-}
-
-impl Release {
-    fn at(&mut self, due: Instant, now: Instant) -> Instant {
-        let late = now.saturating_duration_since(due);
-        self.catching_up = late > STALL || self.catching_up && !late.is_zero();
-        let at = match self.last {
-            Some((last_due, last)) if self.catching_up => due.max(last + due.saturating_duration_since(last_due) / 2),
-            _ => due,
-        };
-        self.last = Some((due, at.max(now)));
-        at
-    }
 }
 
 /// An iteration of an open load that waits for a user.

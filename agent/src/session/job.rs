@@ -69,7 +69,7 @@ impl Job {
         }
         let share = arm.share.ok_or("the coordinator sent no share")?;
         let share = Share::try_from(share).map_err(|error| error.to_string())?;
-        let warnings = foresee(&plan, &share, options.workers);
+        let warnings = foresee(&plan, &share, options.workers).lacks;
         let options = EngineOptions {
             workers: options.workers,
             agent: options.name.clone(),

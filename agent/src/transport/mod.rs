@@ -1,6 +1,8 @@
 //! How operations reach the target. The engine knows this module's types only; which library carries them is decided
 //! here.
 
+#[cfg(test)]
+mod conformance;
 mod dial;
 mod direct;
 mod failure;

@@ -12,6 +12,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         coordinator: args.coordinator.clone(),
         name: args.name.clone().unwrap_or_else(default_name),
         workers: args.workers.unwrap_or_else(cores),
+        weight: args.weight,
         raw_samples: args.raw_samples.clone(),
         once: false,
     };

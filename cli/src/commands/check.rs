@@ -104,15 +104,22 @@ fn search(search: &Search) -> String {
     format!("searches between {from}{unit} and {to}{unit}, to within {} %; shown is the first step\n", within * 100.0)
 }
 
-/// What this machine would lack as one of so many agents.
+/// What this machine would be as one of so many agents.
 fn forecast(plan: &Plan, agents: u32) -> String {
     let workers = crate::commands::cores();
-    let lacks = groundswell_agent::foresee(plan, &Share::nth_of(0, agents), workers);
-    let each = if agents == 1 { "an agent on this machine" } else { "each agent, on a machine like this one," };
-    if lacks.is_empty() {
-        return format!("\n{each} has all it needs ({workers} worker threads)\n");
+    let forecast = groundswell_agent::foresee(plan, &Share::nth_of(0, agents), workers);
+    let each = if agents == 1 { "an agent" } else { "each agent" };
+    let mut text = format!(
+        "\nOn machines like this one ({workers} cores) {each} needs up to {} connections and {} MiB of memory",
+        format::count(forecast.needs.connections),
+        format::count(forecast.memory_bytes >> 20)
+    );
+    if forecast.lacks.is_empty() {
+        return text + ", and has it\n";
     }
-    lacks.iter().map(|lack| format!("\nwarning: {each} {lack}\n")).collect()
+    text.push_str(&format!("; {} agents would do\n", forecast.agents * u64::from(agents)));
+    text.extend(forecast.lacks.iter().map(|lack| format!("warning: {each} {lack}\n")));
+    text
 }
 
 /// The values that a curve goes through: "10", "0 → 50 → 50".

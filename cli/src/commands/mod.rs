@@ -2,9 +2,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod check;
+mod company;
 pub(crate) mod demo_target;
+mod follow;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod search;
 pub(crate) mod serve;
 
 use std::net::SocketAddr;

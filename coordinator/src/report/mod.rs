@@ -45,7 +45,8 @@ pub struct Report {
     pub thresholds: Vec<ThresholdResult>,
     /// Figures over time.
     pub timeline: Vec<TimelinePoint>,
-    /// What does not change the verdict but should be known: codes `preflight`, `generator`, `telemetry_late`.
+    /// What does not change the verdict but should be known: codes `preflight`, `generator`, `queued`,
+    /// `telemetry_late`.
     pub warnings: Vec<Reason>,
 }
 

@@ -37,6 +37,15 @@ const RESPONSE_NARROW: &[Column] = &[
     ("p99", |latency| latency.p99),
     ("max", |latency| latency.max),
 ];
+/// Latencies that only some steps have, each with its columns.
+type Part = (&'static str, fn(&StepFigures) -> &Latency);
+
+const PARTS: &[Part] = &[
+    ("queue", |row| &row.queue_ms),
+    ("connect", |row| &row.connect_ms),
+    ("TLS", |row| &row.tls_ms),
+    ("first byte", |row| &row.first_byte_ms),
+];
 const SERVICE: &[Column] = &[("service\np50", |latency| latency.p50), ("service\np99", |latency| latency.p99)];
 
 /// How the text is laid out.
@@ -56,6 +65,7 @@ pub fn text(report: &Report, options: &TextOptions) -> String {
     page.thresholds(&report.thresholds);
     page.operations(report);
     page.latencies(report);
+    page.parts(report);
     page.levels(&report.levels, &report.bends);
     page.errors(report);
     page.agents(report);
@@ -145,6 +155,26 @@ impl Page {
             let note = format!("{} response times were above 1 h and count as 1 h in the percentiles", count(clamped));
             self.wrapped(INDENT, &note);
         }
+    }
+
+    /// Where the time went: only the parts that some step has.
+    fn parts(&mut self, report: &Report) {
+        let rows: Vec<&StepFigures> =
+            report.steps.iter().filter(|row| PARTS.iter().any(|(_, part)| part(row).count > 0)).collect();
+        let parts: Vec<&Part> = PARTS.iter().filter(|(_, part)| rows.iter().any(|row| part(row).count > 0)).collect();
+        self.heading("Where the time went", rows.is_empty());
+        let names =
+            parts.iter().flat_map(|(name, _)| ["count", "p50", "p99"].map(|figure| format!("{name}\n{figure}")));
+        let header: Vec<String> = std::iter::once("\nstep".to_owned()).chain(names).collect();
+        let cells = rows.iter().map(|row| {
+            let figures = parts.iter().flat_map(|(_, part)| {
+                let part = part(row);
+                let times = [part.p50, part.p99].map(latency);
+                std::iter::once(count(part.count)).chain(times)
+            });
+            std::iter::once(label(row)).chain(figures).collect()
+        });
+        self.lines(&header.iter().map(String::as_str).collect::<Vec<_>>(), 1, cells.collect());
     }
 
     fn levels(&mut self, levels: &[LevelFigures], bends: &[Bend]) {

@@ -25,6 +25,8 @@ pub struct Candidate {
     pub id: AgentId,
     /// Its name.
     pub name: String,
+    /// Its part of the load in relation to the others'.
+    pub weight: u32,
 }
 
 /// What happens to a run.

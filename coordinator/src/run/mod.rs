@@ -133,9 +133,9 @@ impl Run {
             return Vec::new();
         }
         self.stage = Stage::Arming { since: now.monotonic };
-        let of = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
-        let member = |(index, candidate)| Member::new(candidate, Share::nth_of(index, of));
-        self.members = (0..).zip(candidates).map(member).collect();
+        let shares = shares(&candidates);
+        self.members =
+            candidates.into_iter().zip(shares).map(|(candidate, share)| Member::new(candidate, share)).collect();
         self.members.iter().map(|member| Action::Arm(member.id, member.share.clone())).collect()
     }
 
@@ -218,7 +218,9 @@ impl Run {
         if let Err(overflow) = self.timeline.absorb(&measured.delta) {
             return self.overflowed(&overflow);
         }
-        if let Err(overflow) = member.trust.absorb(&measured.delta, measured.health, self.plan.max_send_lag) {
+        let is_measured = |step| self.plan.step(step).is_some_and(|timed| !timed.warm_up);
+        let limit = self.plan.max_send_lag;
+        if let Err(overflow) = member.trust.absorb(&measured.delta, measured.health, limit, is_measured) {
             return self.overflowed(&overflow);
         }
         let behind = elapsed.saturating_sub(Duration::from_micros(measured.delta.to_us));
@@ -365,4 +367,17 @@ impl Run {
         let most = at_work.iter().map(|member| member.merged_to_us).max();
         Duration::from_micros(least.or(most).unwrap_or(0))
     }
+}
+
+/// The parts of the schedule, in proportion to the weights.
+fn shares(candidates: &[Candidate]) -> Vec<Share> {
+    let of = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+    let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
+    let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
+    let share = |(nth, index): (u32, usize)| match equal {
+        true => Share::nth_of(nth, of),
+        // Weights are small, so this fails for no number of agents that a coordinator takes; equal shares are a load too.
+        false => Share::weighted(index, &weights).unwrap_or_else(|_| Share::nth_of(nth, of)),
+    };
+    (0..).zip(0..candidates.len()).map(share).collect()
 }

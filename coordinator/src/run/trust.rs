@@ -70,9 +70,18 @@ pub(super) enum Cause {
 }
 
 impl Trust {
-    /// Takes in one window; `limit` is the plan's own for the send lag.
-    pub(super) fn absorb(&mut self, delta: &Delta, health: Health, limit: Option<Duration>) -> Result<(), Overflow> {
-        let steps = delta.steps.keys().copied().collect::<Vec<StepId>>();
+    /// Takes in one window; `limit` is the plan's own for the send lag. What belongs to no figure (the warm-up) is left out.
+    pub(super) fn absorb(
+        &mut self,
+        delta: &Delta,
+        health: Health,
+        limit: Option<Duration>,
+        is_measured: impl Fn(StepId) -> bool,
+    ) -> Result<(), Overflow> {
+        let steps: Vec<StepId> = delta.steps.keys().copied().filter(|step| is_measured(*step)).collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
         let of = |kinds: &[Kind]| {
             let series = steps.iter().flat_map(|step| kinds.iter().map(|kind| delta.steps[step].series(*kind)));
             Distribution::of(series)
@@ -221,7 +230,7 @@ mod tests {
 
     fn judged(windows: &[Delta], health: Health, limit: Option<Duration>) -> Trust {
         let mut trust = Trust::default();
-        windows.iter().for_each(|window| trust.absorb(window, health, limit).unwrap());
+        windows.iter().for_each(|window| trust.absorb(window, health, limit, |_| true).unwrap());
         trust.close(limit);
         trust
     }

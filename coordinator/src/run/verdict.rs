@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use groundswell_scenario::Share;
-use groundswell_stats::{Overflow, StepId};
+use groundswell_stats::{Kind, Overflow, StepId};
 
 use super::loss::{MissingUsers, Shortfall};
 use super::member::Member;
@@ -146,9 +146,23 @@ impl Run {
         reasons
     }
 
+    /// Operations that waited for a place in flight, though none of them may have been shed.
+    fn queued(&self) -> Option<Reason> {
+        let queue = self.totals.distribution(self.measured_steps(), &[Kind::Queue]).ok()?;
+        (queue.count() > 0).then(|| {
+            let p99 = queue.quantile_us(0.99) as f64 / 1e3;
+            let message = format!(
+                "{} operations waited for a place in flight (p99 {p99:.1} ms): max_in_flight was reached, because the \
+                 target was slow or the limit is low for the rate",
+                queue.count()
+            );
+            reason("queued", message)
+        })
+    }
+
     /// What does not change the verdict but should be known.
     pub(super) fn warnings(&self) -> Vec<Reason> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<Reason> = self.queued().into_iter().collect();
         for member in &self.members {
             let of_member = |code, message| Reason { agent: Some(member.name.clone()), ..reason(code, message) };
             warnings.extend(

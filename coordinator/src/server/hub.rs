@@ -165,7 +165,7 @@ impl Hub {
     fn join(&mut self, hello: &Hello, out: ToAgent) -> Result<(AgentId, Welcome), JoinError> {
         let now = self.clock.now().monotonic;
         let replaced = self.fleet.find(&hello.name);
-        let id = self.fleet.join(&hello.name, hello.boot, MAX_NAME_BYTES, now)?;
+        let id = self.fleet.join(&hello.name, hello.boot, hello.weight, MAX_NAME_BYTES, now)?;
         if let Some((old, run)) = replaced {
             self.sessions.remove(&old);
             self.lost(old, run.as_deref(), "it came back with a new session");
@@ -242,8 +242,10 @@ impl Hub {
                 free.truncate(running.agents_wanted);
             }
             let run_id = run_id.clone();
-            let candidates =
-                free.iter().filter_map(|id| Some(Candidate { id: *id, name: self.fleet.get(*id)?.name.clone() }));
+            let candidates = free.iter().filter_map(|id| {
+                let agent = self.fleet.get(*id)?;
+                Some(Candidate { id: *id, name: agent.name.clone(), weight: agent.weight })
+            });
             let candidates: Vec<Candidate> = candidates.collect();
             free.iter().for_each(|id| self.fleet.assign(*id, Some(&run_id)));
             self.feed(key, Event::Assigned(candidates));

@@ -42,10 +42,14 @@ pub(super) struct Searched {
 /// Reads a load; `search_level` is where a search stands.
 pub(super) fn read(reader: &mut Reader, node: &Node, search_level: Option<f64>) -> Described {
     let mut described = Described::default();
+    let known_problems = reader.problems.len();
     let Some(object) = reader.object(node, &LOAD) else { return described };
+    let misspelt = reader.problems.len() > known_problems;
     described.search = object.get("search").and_then(|node| searched(reader, node));
     let level = described.search.as_ref().map(|search| search_level.unwrap_or(search.from).max(f64::MIN_POSITIVE));
-    described.levels = levels(reader, node, &object, described.search.as_ref().zip(level));
+    let kind = kind(reader, node, &object, misspelt);
+    described.levels =
+        kind.map(|kind| levels(reader, &object, kind, described.search.as_ref().zip(level))).unwrap_or_default();
     described.warm_up = warm_up(reader, &object, &described.levels);
     described.grace = object.get("grace").and_then(|node| reader.duration(node)).unwrap_or(DEFAULT_GRACE);
     described
@@ -62,31 +66,34 @@ fn warm_up(reader: &mut Reader, object: &Object<'_>, levels: &[(Option<String>, 
     Some(warm_up)
 }
 
-fn levels(
-    reader: &mut Reader,
-    node: &Node,
-    object: &Object<'_>,
-    search: Option<(&Searched, f64)>,
-) -> Vec<(Option<String>, Load)> {
-    let known_problems = reader.problems.len();
-    let kinds: Vec<&str> =
+/// The key that says which load it is.
+fn kind(reader: &mut Reader, node: &Node, object: &Object<'_>, misspelt: bool) -> Option<&'static str> {
+    let kinds: Vec<&'static str> =
         ["rate", "iterations", "sweep", "search"].into_iter().filter(|key| object.get(key).is_some()).collect();
-    let kind = match kinds.as_slice() {
-        [] if object.get("users").is_some() => "users",
-        [one] => one,
+    match kinds.as_slice() {
+        [] if object.get("users").is_some() => Some("users"),
+        [one] => Some(one),
         // A misspelt key is the likely reason, and stands there already.
-        [] if reader.problems.len() > known_problems => return Vec::new(),
+        [] if misspelt => None,
         [] => {
             let hint = "give it `users`, `rate`, `iterations`, `sweep` or `search`";
             reader.problem_with_hint(node.place, "the load does not say how much", hint);
-            return Vec::new();
+            None
         }
         [first, second, ..] => {
             let message = format!("a load has `{first}` or `{second}`, not both");
             reader.problem_with_hint(object.place_of(second), message, "make two scenarios of it");
-            return Vec::new();
+            None
         }
-    };
+    }
+}
+
+fn levels(
+    reader: &mut Reader,
+    object: &Object<'_>,
+    kind: &str,
+    search: Option<(&Searched, f64)>,
+) -> Vec<(Option<String>, Load)> {
     only_with(reader, object, kind);
     let plain = |load: Option<Load>| load.into_iter().map(|load| (None, load)).collect();
     match kind {

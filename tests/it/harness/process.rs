@@ -39,6 +39,19 @@ impl Groundswell {
         Groundswell { command }
     }
 
+    /// The same call through another program, which gets the binary and its arguments after its own.
+    pub(crate) fn through(self, program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Groundswell { command }
+    }
+
     /// Runs it in this folder.
     pub(crate) fn current_dir(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
@@ -151,6 +164,11 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("no process id")?;
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it has ended and returns its exit code.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use tempfile::TempDir;
 
+use super::groups::CpuGroup;
 use super::process::Daemon;
 use super::{folder, write};
 
@@ -22,12 +23,22 @@ pub(crate) enum Tool {
     Nginx,
     /// Python with this module.
     Python(&'static str),
+    /// Network namespaces of our own: root, and `unshare` and `ip`.
+    NetworkNamespace,
+    /// A control group for CPU time that we may make groups in: root.
+    CpuGroup,
 }
 
 impl Tool {
     /// Is it here?
     pub(crate) fn is_here(self) -> bool {
         let mut command = match self {
+            Tool::CpuGroup => return CpuGroup::with_quota(Duration::from_millis(50)).is_ok(),
+            Tool::NetworkNamespace => {
+                let mut command = Command::new("unshare");
+                command.args(["-n", "ip", "link", "set", "lo", "up"]);
+                command
+            }
             Tool::Nginx => {
                 let mut command = Command::new("nginx");
                 command.arg("-v");
@@ -42,11 +53,18 @@ impl Tool {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
+    /// Would installing something help, or is it a right that this process does not have?
+    pub(crate) fn can_be_installed(self) -> bool {
+        matches!(self, Tool::Nginx | Tool::Python(_))
+    }
+
     /// Name for people.
     pub(crate) fn name(self) -> String {
         match self {
             Tool::Nginx => "nginx".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
+            Tool::NetworkNamespace => "network namespaces (root, unshare, ip)".to_owned(),
+            Tool::CpuGroup => "a control group for CPU time (root)".to_owned(),
         }
     }
 }

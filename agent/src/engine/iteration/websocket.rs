@@ -46,8 +46,12 @@ impl Iteration<'_> {
                 self.socket = Some(OpenSocket { socket, unanswered: None, step });
             }
             Err(failure) => {
+                let unsent = matches!(failure, Failure::Unsent(_));
                 operation.end(finished, outcome_of(failure), 0, 0);
                 self.skip_flow(&spec.flow, 1, "socket_not_open");
+                if unsent {
+                    self.wait_for_own_limit().await;
+                }
                 return Next::Step;
             }
         }
