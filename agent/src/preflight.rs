@@ -11,8 +11,8 @@ const OWN_DESCRIPTORS: u64 = 32;
 const PORT_REST_S: f64 = 60.0;
 /// Operations a second that one worker thread makes with ease; `docs/accuracy.md` says how it was measured.
 const WORKER_OPERATIONS_PER_S: u64 = 5_000;
-/// Memory of a user with its connection, about.
-const CONNECTION_BYTES: u64 = 48 << 10;
+/// Memory of a user with its connection, about; `docs/accuracy.md` has the measurement.
+const CONNECTION_BYTES: u64 = 32 << 10;
 /// Memory of the figures of one timed step on one worker, about.
 const SERIES_BYTES: u64 = 500 << 10;
 

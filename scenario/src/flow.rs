@@ -72,6 +72,12 @@ pub enum Text {
     Template(Arc<str>),
 }
 
+impl Text {
+    fn is_literal(&self) -> bool {
+        matches!(self, Text::Literal(_))
+    }
+}
+
 /// A JSON value of the plan whose strings may hold template expressions. Rendering it always gives valid JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JsonText {
@@ -106,6 +112,20 @@ pub struct HttpRequest {
     pub expect: Expect,
     /// What is kept of the response for later steps.
     pub captures: Vec<Capture>,
+}
+
+impl HttpRequest {
+    /// Is it the same in every iteration?
+    pub fn is_constant(&self) -> bool {
+        let all = |texts: &[(String, Text)]| texts.iter().all(|(_, text)| text.is_literal());
+        let body = match &self.body {
+            None => true,
+            Some(Body::Text(text)) => text.is_literal(),
+            Some(Body::Json(json)) => matches!(json, JsonText::Literal(_)),
+            Some(Body::Form(fields)) => all(fields),
+        };
+        body && self.url.is_literal() && all(&self.query) && all(&self.headers)
+    }
 }
 
 /// HTTP methods a step may use.

@@ -89,6 +89,13 @@ pub struct HttpOptions {
     pub insecure: bool,
 }
 
+impl HttpOptions {
+    /// Do they add the same to every request?
+    pub fn is_constant(&self) -> bool {
+        self.headers.iter().all(|(_, text)| matches!(text, Text::Literal(_)))
+    }
+}
+
 /// Which HTTP version to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HttpVersion {

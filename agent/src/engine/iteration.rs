@@ -1,5 +1,6 @@
 //! One user's way through the flow of its scenario: accounting, pauses, HTTP steps.
 
+mod request;
 mod websocket;
 
 use std::pin::Pin;
@@ -7,22 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use groundswell_scenario::flow::{Body, HttpRequest, Step, Text, Think, Timed};
-use groundswell_stats::{ErrorClass, Outcome, StepId};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use groundswell_scenario::flow::{Step, Think, Timed};
+use groundswell_stats::{Outcome, StepId};
 use minijinja::Value;
 use minijinja::value::Serde;
 use rand::RngExt;
 use tokio::time::Instant;
-use url::Url;
 
-use super::check::{Document, broken_expectation, capture, needs_body};
 use super::phase::Phase;
 use super::recording::Recording;
 use super::render::Variables;
 use crate::clock::micros;
-use crate::transport::{Failure, HttpTransport, Request, Response, Transport};
+use crate::transport::{Failure, Transport};
 use websocket::OpenSocket;
 
 /// Pause after an iteration that issued nothing: without it a user whose every step is skipped would spin.
@@ -226,31 +223,6 @@ impl Iteration<'_> {
         if self.phase.context.pause_until(wake).await { Next::Step } else { Next::Leave }
     }
 
-    async fn http(&mut self, timed: &Timed<HttpRequest>) {
-        let spec = &timed.spec;
-        let request = match self.http_request(spec) {
-            Ok(request) => request,
-            Err(error) => return self.skip(timed.slot, "template_failed", &error),
-        };
-        let bytes_sent = request.body.as_ref().map_or(0, |body| body.len() as u64);
-        let mut operation = self.begin(timed.slot);
-        let result = self.user.transport.send(request, operation.phases()).await;
-        let finished = Instant::now();
-        let (outcome, bytes_received) = match result {
-            Ok(response) => {
-                let elapsed = finished.saturating_duration_since(operation.intended());
-                (self.judge(spec, &response, elapsed), response.bytes_received)
-            }
-            Err(failure) => (outcome_of(failure), 0),
-        };
-        let unsent = matches!(outcome, Outcome::Unsent(_));
-        operation.end(finished, outcome, bytes_sent, bytes_received);
-        self.due = finished;
-        if unsent {
-            self.wait_for_own_limit().await;
-        }
-    }
-
     /// Without this pause a closed load would try again at once, over and over.
     async fn wait_for_own_limit(&mut self) {
         self.due += OWN_LIMIT_PAUSE;
@@ -321,81 +293,6 @@ impl Iteration<'_> {
         }
         self.recording().not_generated(step, reason, operations);
     }
-
-    fn judge(&mut self, spec: &HttpRequest, response: &Response, elapsed: Duration) -> Outcome {
-        let mut document = Document::of_response(response);
-        let variables = &mut self.user.variables;
-        let templates = &self.phase.context.templates;
-        if let Some(class) = broken_expectation(&spec.expect, response.status, &mut document, templates, variables) {
-            return Outcome::Error(ErrorClass::new(class));
-        }
-        if spec.expect.max_time.is_some_and(|most| elapsed > most) {
-            return Outcome::Error(ErrorClass::new("expect_max_time"));
-        }
-        if !capture(&spec.captures, &mut document, variables) {
-            return Outcome::Error(ErrorClass::new("capture_missing"));
-        }
-        Outcome::Ok
-    }
-
-    fn http_request(&self, spec: &HttpRequest) -> Result<Request, BuildError> {
-        let plan = &self.phase.context.plan;
-        let mut url = plan.target.join(&self.text(&spec.url)?)?;
-        self.add_query(&mut url, &spec.query)?;
-        let mut headers = HeaderMap::new();
-        let (body, content_type) = match &spec.body {
-            None => (None, None),
-            Some(Body::Text(text)) => (Some(Bytes::from(self.text(text)?)), Some("text/plain; charset=utf-8")),
-            Some(Body::Json(json)) => {
-                let json = self.phase.context.templates.json_bytes(json, &self.user.variables)?;
-                (Some(json), Some("application/json"))
-            }
-            Some(Body::Form(fields)) => (Some(self.form(fields)?), Some("application/x-www-form-urlencoded")),
-        };
-        if let Some(content_type) = content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
-        self.add_headers(&mut headers, &plan.http.headers)?;
-        self.add_headers(&mut headers, &spec.headers)?;
-        Ok(Request {
-            method: http::Method::from_bytes(spec.method.as_str().as_bytes())?,
-            url,
-            headers,
-            body,
-            timeout: spec.timeout.unwrap_or(plan.http.timeout),
-            keep_body: needs_body(&spec.expect, &spec.captures),
-        })
-    }
-
-    fn text(&self, text: &Text) -> Result<String, minijinja::Error> {
-        self.phase.context.templates.text(text, &self.user.variables)
-    }
-
-    fn add_query(&self, url: &mut Url, query: &[(String, Text)]) -> Result<(), BuildError> {
-        if !query.is_empty() {
-            let mut pairs = url.query_pairs_mut();
-            for (name, value) in query {
-                pairs.append_pair(name, &self.text(value)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn form(&self, fields: &[(String, Text)]) -> Result<Bytes, BuildError> {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in fields {
-            form.append_pair(name, &self.text(value)?);
-        }
-        Ok(Bytes::from(form.finish()))
-    }
-
-    fn add_headers(&self, headers: &mut HeaderMap, added: &[(String, Text)]) -> Result<(), BuildError> {
-        for (name, value) in added {
-            let value = HeaderValue::from_str(&self.text(value)?)?;
-            headers.insert(HeaderName::from_bytes(name.as_bytes())?, value);
-        }
-        Ok(())
-    }
 }
 
 fn outcome_of(failure: Failure) -> Outcome {
@@ -404,21 +301,4 @@ fn outcome_of(failure: Failure) -> Outcome {
         Failure::Unsent(class) => Outcome::Unsent(class),
         Failure::Error(class) => Outcome::Error(class),
     }
-}
-
-/// Why a request could not be built.
-#[derive(Debug, thiserror::Error)]
-enum BuildError {
-    #[error("template: {0}")]
-    Template(#[from] minijinja::Error),
-    #[error("URL: {0}")]
-    Url(#[from] url::ParseError),
-    #[error("header name: {0}")]
-    HeaderName(#[from] http::header::InvalidHeaderName),
-    #[error("header value: {0}")]
-    HeaderValue(#[from] http::header::InvalidHeaderValue),
-    #[error("method: {0}")]
-    Method(#[from] http::method::InvalidMethod),
-    #[error("{0}: not a URL for a WebSocket")]
-    Scheme(String),
 }

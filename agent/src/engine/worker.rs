@@ -1,7 +1,7 @@
 //! A worker: one thread, one single-threaded runtime, its part of the agent's share.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::pin::pin;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use super::render::{DataFeed, Templates};
 use crate::clock::{RunClock, micros};
 use crate::machine::thread_waited;
 use crate::timer::Timer;
-use crate::transport::{Tls, Transport};
+use crate::transport::{Request, Tls, Transport};
 
 /// What a worker is told.
 pub(super) enum Command {
@@ -82,6 +82,8 @@ pub(super) struct Context {
     pub(super) data: Vec<DataFeed>,
     pub(super) tls: Tls,
     pub(super) stop: Rc<StopSignal>,
+    /// Requests without templates, built once, by scenario and slot.
+    pub(super) constant_requests: RefCell<HashMap<(usize, u32), Request>>,
     transport: Transport,
     ended: Vec<CancellationToken>,
 }
@@ -177,6 +179,7 @@ async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, fi
         templates,
         tls: spec.tls,
         stop: Rc::clone(&stop),
+        constant_requests: RefCell::default(),
         transport,
     });
     let mut load = Some(Box::pin(all_scenarios(Rc::clone(&context))));

@@ -10,8 +10,11 @@ use groundswell_stats::{Delta, Distribution, Kind, Overflow, StepId};
 use super::event::Health;
 use super::judge::RESPONSE;
 
-/// Least operations of a window that is judged: a p99 of fewer is one operation. Shorter windows are taken together.
+/// Least operations of a window that is judged. Shorter windows are taken together.
 const LEAST_OPERATIONS: u64 = 100;
+/// Least operations of a window that have to be late: one or two are a hiccup of the machine, though in a window of a
+/// hundred they are its p99.
+const LEAST_LATE: f64 = 5.0;
 /// The limit of the send lag: so much …
 const LAG_LIMIT: Duration = Duration::from_millis(1);
 /// … or this part of the median response time, whichever is more.
@@ -119,7 +122,8 @@ impl Window {
         let part = (self.response.quantile_us(0.5) as f64 * LAG_PART) as u64;
         let lag_limit_us = limit.map_or(least.max(part), |limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX));
         let lag_us = self.lag.quantile_us(0.99);
-        let late = lag_us > lag_limit_us;
+        let late_part = (LEAST_LATE / self.lag.count() as f64).clamp(0.01, 1.0);
+        let late = self.lag.quantile_us(1.0 - late_part) > lag_limit_us;
         if !late && self.health.cpu_permille < SATURATED_PERMILLE {
             return None;
         }
@@ -264,6 +268,17 @@ mod tests {
         let trust = judged(&windows, Health::default(), None);
         assert_eq!((trust.judged, trust.doubted()), (180, 60));
         assert!(judged(&[window(0, 0, 0)], Health::default(), None).doubts.is_empty());
+    }
+
+    #[test]
+    fn a_hiccup_of_two_operations_is_no_doubt() {
+        let with_late = |late: u64| {
+            let mut delta = window(0, 100 - late, 10);
+            let (step, of_late) = (delta.steps.get_mut(&STEP).unwrap(), window(0, late, 9_000));
+            step.add(&of_late.steps[&STEP]).unwrap();
+            judged(&[delta], Health::default(), None).doubts.len()
+        };
+        assert_eq!((with_late(2), with_late(5), with_late(6)), (0, 0, 1));
     }
 
     #[test]

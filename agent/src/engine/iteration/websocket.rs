@@ -8,7 +8,8 @@ use groundswell_stats::{ErrorClass, Outcome, StepId};
 use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tokio::time::{Instant, timeout_at};
 
-use super::{BuildError, Iteration, Next, outcome_of};
+use super::request::BuildError;
+use super::{Iteration, Next, outcome_of};
 use crate::engine::check::{Document, capture, is_awaited};
 use crate::transport::{Failure, Handshake, Message, Socket};
 
