@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 
-use crate::harness::{Groundswell, Nginx, Report, agent, folder, oracle, response_histogram, serve, write};
+use crate::harness::{Nginx, Prepared, Report, agent, folder, oracle, response_histogram, serve};
 
 const PLAN: &str = "
 name: cluster
@@ -38,26 +38,15 @@ scenarios:
 /// one histogram of the agents' raw samples; the agents' rows add up to the total row.
 pub(crate) fn access_log_equals_issued() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
-    let (folder, raw) = (folder()?, folder()?);
+    let raw = folder()?;
     let (_coordinator, url) = serve()?;
     let _agents =
         ["a", "b", "c"].map(|name| agent(&url, name, Some(raw.path()))).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &nginx.url()))?;
-    let out = folder.path().join("report.json");
-    let arguments = [
-        "run".as_ref(),
-        plan.as_os_str(),
-        "--coordinator".as_ref(),
-        url.as_ref(),
-        "--wait-agents".as_ref(),
-        "3".as_ref(),
-        "--out".as_ref(),
-        out.as_os_str(),
-    ];
-    let run = Groundswell::new(arguments).finish()?;
+    let prepared = Prepared::new(PLAN, &nginx.url())?;
+    let run = prepared.call_on("run", &url, "3").finish()?;
     // Every request to /missing fails, and the verdict says so.
     ensure!(run.code == Some(3), "{run:?}");
-    let report: Report = serde_json::from_str(&std::fs::read_to_string(out)?)?;
+    let report: Report = prepared.report()?;
     same_as_access_log(&report, &nginx.requests()?)?;
     same_as_raw_samples(&report, raw.path())?;
     agents_add_up(&report)?;
@@ -113,7 +102,6 @@ fn agents_add_up(report: &Report) -> anyhow::Result<()> {
 /// The number of agents changes who offers the load, not the load.
 pub(crate) fn one_agent_and_four_offer_the_same() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
-    let folder = folder()?;
     let plan = "
 max_send_lag: 10s
 target: TARGET
@@ -125,14 +113,11 @@ scenarios:
     load: { iterations: { per_user: 7 }, users: 5 }
     flow: [ { get: /y } ]
 ";
-    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", &nginx.url()))?;
     for agents in ["1", "4"] {
-        let out = folder.path().join(format!("{agents}.json"));
-        let arguments =
-            ["run".as_ref(), plan.as_os_str(), "--agents".as_ref(), agents.as_ref(), "--out".as_ref(), out.as_os_str()];
-        let run = Groundswell::new(arguments).finish()?;
+        let prepared = Prepared::new(plan, &nginx.url())?;
+        let run = prepared.call("run", &["--agents", agents]).finish()?;
         ensure!(run.code == Some(0), "{run:?}");
-        let report: Report = serde_json::from_str(&std::fs::read_to_string(out)?)?;
+        let report: Report = prepared.report()?;
         let issued: Vec<u64> = report.steps.iter().map(|row| row.issued).collect();
         ensure!(issued == [200, 35], "{agents} agents issued {issued:?}: {:?} {:?}", report.ledger, report.verdict);
     }

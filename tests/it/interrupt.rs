@@ -6,11 +6,10 @@ use anyhow::{Context, ensure};
 use groundswell_coordinator::report::Status;
 use rustix::process::Signal;
 
-use crate::harness::{Groundswell, Nginx, Report, folder, write};
+use crate::harness::{Nginx, Prepared, Report};
 
 pub(crate) fn ctrl_c() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
-    let folder = folder()?;
     let plan = "
 max_send_lag: 10s
 target: TARGET
@@ -22,17 +21,15 @@ scenarios:
     load: { users: 2, for: 10m }
     flow: [ { get: /y }, { think: 1h } ]
 ";
-    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", &nginx.url()))?;
-    let out = folder.path().join("report.json");
-    let arguments = ["run".as_ref(), plan.as_os_str(), "--out".as_ref(), out.as_os_str()];
-    let mut run = Groundswell::new(arguments).start("run")?;
+    let prepared = Prepared::new(plan, &nginx.url())?;
+    let mut run = prepared.call("run", &[]).start("run")?;
     while nginx.requests()?.get("GET /x").copied().unwrap_or(0) < 60 {
         std::thread::sleep(Duration::from_millis(50));
     }
     run.signal(Signal::INT)?;
     let code = run.wait()?;
     ensure!(code == Some(130), "exit code {code:?}");
-    let report: Report = serde_json::from_str(&std::fs::read_to_string(out).context("no report")?)?;
+    let report: Report = prepared.report()?;
     ensure!(report.verdict.status == Status::Aborted, "{:?}", report.verdict);
     ensure!(report.ledger.balanced, "{:?}", report.ledger);
     ensure!(report.ledger.scheduled > 29_000, "the whole plan is in the account: {:?}", report.ledger);
@@ -43,7 +40,6 @@ scenarios:
 
 pub(crate) fn threshold_stops() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
-    let folder = folder()?;
     let plan = "
 max_send_lag: 10s
 target: TARGET
@@ -54,12 +50,10 @@ scenarios:
 thresholds:
   - failing.error_rate < 1% over 2s, stop
 ";
-    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", &nginx.url()))?;
-    let out = folder.path().join("report.json");
-    let arguments = ["run".as_ref(), plan.as_os_str(), "--out".as_ref(), out.as_os_str()];
-    let run = Groundswell::new(arguments).finish()?;
+    let prepared = Prepared::new(plan, &nginx.url())?;
+    let run = prepared.call("run", &[]).finish()?;
     ensure!(run.code == Some(1), "{run:?}");
-    let report: Report = serde_json::from_str(&std::fs::read_to_string(out)?)?;
+    let report: Report = prepared.report()?;
     ensure!(report.verdict.status == Status::Failed, "{:?}", report.verdict);
     let result = report.thresholds.first().context("no threshold")?;
     // An operation may still be in flight when a second ends, so the rate of a window is not exactly one.

@@ -7,7 +7,7 @@ use groundswell_coordinator::report::Status;
 use groundswell_coordinator::search::{Limit, SearchReport};
 use rustix::process::Signal;
 
-use crate::harness::{CpuGroup, Daemon, Finished, Groundswell, Nginx, Report, agent, folder, serve, write};
+use crate::harness::{CpuGroup, Daemon, Finished, Groundswell, Nginx, Prepared, Report, agent, serve};
 
 /// A debug build on a busy machine may be late by less; what is done to agents here makes them later.
 const PLAN: &str = "
@@ -24,28 +24,14 @@ fn on_two_agents(
     nginx: &Nginx,
     disturb: impl FnOnce(&mut Daemon) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Option<i32>, Report)> {
-    let folder = folder()?;
     let (_coordinator, url) = serve()?;
     let _a = agent(&url, "a", None)?;
     let mut b = agent(&url, "b", None)?;
-    let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &nginx.url()))?;
-    let out = folder.path().join("report.json");
-    let arguments = [
-        "run".as_ref(),
-        plan.as_os_str(),
-        "--coordinator".as_ref(),
-        url.as_ref(),
-        "--wait-agents".as_ref(),
-        "2".as_ref(),
-        "--out".as_ref(),
-        out.as_os_str(),
-    ];
-    let mut run = Groundswell::new(arguments).start("run")?;
+    let prepared = Prepared::new(PLAN, &nginx.url())?;
+    let mut run = prepared.call_on("run", &url, "2").start("run")?;
     run.wait_for("running")?;
     disturb(&mut b)?;
-    let code = run.wait()?;
-    let text = std::fs::read_to_string(&out).context("no report")?;
-    Ok((code, serde_json::from_str(&text)?))
+    Ok((run.wait()?, prepared.report()?))
 }
 
 fn generator_reason(report: &Report) -> anyhow::Result<&groundswell_coordinator::report::Reason> {
@@ -92,7 +78,6 @@ pub(crate) fn cpu_quota() -> anyhow::Result<()> {
 /// A search with one starved agent says that the generator was the limit, and nothing of the target.
 pub(crate) fn search_with_a_starved_agent() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
-    let folder = folder()?;
     let group = CpuGroup::with_quota(Duration::from_millis(10))?;
     let (_coordinator, url) = serve()?;
     let _a = agent(&url, "a", None)?;
@@ -107,21 +92,9 @@ scenarios:
     flow: [ { get: /x } ]
 thresholds: [ 'error_rate < 50%' ]
 ";
-    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", &nginx.url()))?;
-    let out = folder.path().join("search.json");
-    let arguments = [
-        "search".as_ref(),
-        plan.as_os_str(),
-        "--coordinator".as_ref(),
-        url.as_ref(),
-        "--wait-agents".as_ref(),
-        "2".as_ref(),
-        "--out".as_ref(),
-        out.as_os_str(),
-    ];
-    let search = Groundswell::new(arguments).finish()?;
-    let text = std::fs::read_to_string(out).with_context(|| format!("{search:?}"))?;
-    let report: SearchReport = serde_json::from_str(&text)?;
+    let prepared = Prepared::new(plan, &nginx.url())?;
+    let search = prepared.call_on("search", &url, "2").finish()?;
+    let report: SearchReport = prepared.report().with_context(|| format!("{search:?}"))?;
     ensure!(search.code == Some(3) && report.limit == Limit::Generator, "{search:?}");
     ensure!(report.message.contains("agent b"), "{}", report.message);
     Ok(())
@@ -138,15 +111,11 @@ scenarios:
 ";
 
 fn run_many(target: &str, wrap: impl FnOnce(Groundswell) -> Groundswell) -> anyhow::Result<(Finished, Report)> {
-    let folder = folder()?;
-    write(folder.path(), "plan.yaml", &MANY.replace("TARGET", target))?;
-    let mut arguments = vec!["run", "plan.yaml", "--out", "report.json"];
-    if target == OWN_TARGET {
-        arguments.push("--demo-target");
-    }
-    let run = wrap(Groundswell::new(arguments).current_dir(folder.path())).current_dir(folder.path()).finish()?;
-    let text = std::fs::read_to_string(folder.path().join("report.json")).with_context(|| format!("{run:?}"))?;
-    Ok((run, serde_json::from_str(&text)?))
+    let prepared = Prepared::new(MANY, target)?;
+    let more: &[&str] = if target == OWN_TARGET { &["--demo-target"] } else { &[] };
+    let run = wrap(prepared.call("run", more)).finish()?;
+    let report = prepared.report().with_context(|| format!("{run:?}"))?;
+    Ok((run, report))
 }
 
 /// Within its namespace, this port is free.

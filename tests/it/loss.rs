@@ -1,12 +1,11 @@
 //! Agents that go away in the middle of a run.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 
-use crate::harness::{Daemon, Groundswell, Nginx, Report, agent, folder, serve, write};
+use crate::harness::{Daemon, Nginx, Prepared, Report, agent, serve};
 
 const PLAN: &str = "
 max_send_lag: 10s
@@ -26,34 +25,16 @@ fn disturbed(
     nginx: &Nginx,
     disturb: impl Fn(&mut Daemon) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Option<i32>, Report)> {
-    let folder = folder()?;
     let (_coordinator, url) = serve()?;
     let _a = agent(&url, "a", None)?;
     let mut b = agent(&url, "b", None)?;
     let _c = agent(&url, "c", None)?;
-    let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &nginx.url()))?;
-    let out = folder.path().join("report.json");
-    let arguments = [
-        "run".as_ref(),
-        plan.as_os_str(),
-        "--coordinator".as_ref(),
-        url.as_ref(),
-        "--wait-agents".as_ref(),
-        "3".as_ref(),
-        "--out".as_ref(),
-        out.as_os_str(),
-    ];
-    let mut run = Groundswell::new(arguments).start("run")?;
+    let prepared = Prepared::new(PLAN, &nginx.url())?;
+    let mut run = prepared.call_on("run", &url, "3").start("run")?;
     // About two seconds of the open load are done by then, so every agent has handed in figures.
     wait_for_requests(nginx, "GET /x", 200)?;
     disturb(&mut b)?;
-    let code = run.wait()?;
-    Ok((code, read(&out)?))
-}
-
-fn read(path: &Path) -> anyhow::Result<Report> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("no report at {}", path.display()))?;
-    Ok(serde_json::from_str(&text)?)
+    Ok((run.wait()?, prepared.report()?))
 }
 
 fn wait_for_requests(nginx: &Nginx, request: &str, least: u64) -> anyhow::Result<()> {

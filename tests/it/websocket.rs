@@ -2,17 +2,13 @@
 
 use anyhow::{Context, ensure};
 
-use crate::harness::{Groundswell, Nginx, PythonServer, Report, folder, write};
+use crate::harness::{Nginx, Prepared, PythonServer, Report};
 
 fn run(plan: &str, target: &str) -> anyhow::Result<(Option<i32>, String, Report)> {
-    let folder = folder()?;
-    let plan = write(folder.path(), "plan.yaml", &plan.replace("TARGET", target))?;
-    let out = folder.path().join("report.json");
-    let arguments =
-        ["run".as_ref(), plan.as_os_str(), "--agents".as_ref(), "2".as_ref(), "--out".as_ref(), out.as_os_str()];
-    let run = Groundswell::new(arguments).finish()?;
-    let text = std::fs::read_to_string(out).with_context(|| format!("no report: {run:?}"))?;
-    Ok((run.code, run.stdout, serde_json::from_str(&text)?))
+    let prepared = Prepared::new(plan, target)?;
+    let run = prepared.call("run", &["--agents", "2"]).finish()?;
+    let report = prepared.report().with_context(|| format!("{run:?}"))?;
+    Ok((run.code, run.stdout, report))
 }
 
 /// Python's `websockets` counts connections and messages; so do we.

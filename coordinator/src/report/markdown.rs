@@ -168,7 +168,7 @@ fn code(name: &str) -> String {
 }
 
 /// A sentence as text, in which nothing is markup.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in plain(text).chars() {
         match c {

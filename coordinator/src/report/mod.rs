@@ -6,7 +6,7 @@
 mod cells;
 mod explain;
 pub mod format;
-mod markdown;
+pub(crate) mod markdown;
 mod text;
 
 use std::collections::BTreeMap;

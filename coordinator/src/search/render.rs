@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Limit, SearchReport, SearchStep, StepOutcome};
 use crate::report::format::{millis, rate};
+use crate::report::markdown::escape;
 
 /// Length of the longest bar of the curve.
 const BAR: f64 = 48.0;
@@ -123,20 +124,4 @@ fn cells(step: &SearchStep) -> [String; 8] {
 
 fn latency(ms: Option<f64>) -> String {
     ms.map_or_else(|| "-".to_owned(), millis)
-}
-
-/// No markup, no HTML, no further cell.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '|' | '\\' | '`' | '*' | '_' | '~' | '[' | ']' | '!' | '#' => escaped.extend(['\\', c]),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '@' => escaped.push_str("@&#8203;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }

@@ -1,11 +1,13 @@
 //! The harness of the black-box tests: starts real processes, waits for what they say, ends them by their id.
 
 mod groups;
+mod prepared;
 mod process;
 mod report;
 mod servers;
 
 pub(crate) use groups::CpuGroup;
+pub(crate) use prepared::Prepared;
 pub(crate) use process::{Daemon, Finished, Groundswell, agent, serve};
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{Nginx, PythonServer, Tool};

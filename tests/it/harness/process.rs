@@ -43,6 +43,9 @@ impl Groundswell {
     pub(crate) fn through(self, program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
         for (name, value) in self.command.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
