@@ -10,7 +10,7 @@ use groundswell_coordinator::search::SearchReport;
 use tracing_subscriber::EnvFilter;
 
 /// Width of the report where stdout is no terminal, or does not tell.
-const DEFAULT_WIDTH: usize = 120;
+const DEFAULT_WIDTH: usize = 140;
 
 /// Logs go to stderr; `GROUNDSWELL_LOG` overrides what is logged.
 pub(crate) fn log_to_stderr(verbose: u8) {

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::machine::{MachineLoad, MachineMeter, permille};
-use crate::transport::{Failure, HttpTransport, Request, ReqwestTransport, Tls};
+use crate::transport::{Failure, HttpTransport, Request, ReqwestTransport, Target, Tls};
 use worker::{Command, WorkerSpec};
 
 /// Commands that wait for one busy worker; the session sends at most a start, a stop and a seal at a time.
@@ -224,10 +224,11 @@ async fn wait_until_ready(plan: &Plan, ready: &Ready, tls: &Tls) -> Result<(), S
     let deadline = Instant::now() + ready.within;
     let client = ReqwestTransport::new(&plan.http, tls).map_err(|error| error.to_string())?;
     let url = plan.target.join(&ready.url).map_err(|error| format!("{}: {error}", ready.url))?;
+    let target = Target::new(url.clone()).map_err(|error| error.to_string())?;
     loop {
         let request = Request {
             method: http::Method::GET,
-            url: url.clone(),
+            target: Arc::clone(&target),
             headers: http::HeaderMap::new(),
             body: None,
             timeout: READY_TRY.min(deadline.saturating_duration_since(Instant::now())),

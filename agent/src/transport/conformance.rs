@@ -15,7 +15,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 use url::Url;
 
-use super::{Failure, HttpTransport, Request, Response, Tls, Transport};
+use super::{Failure, HttpTransport, Request, Response, Target, Tls, Transport};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
@@ -114,7 +114,7 @@ fn on_each<F: Future<Output = ()>>(test: impl Fn(HttpOptions, Tls) -> F) {
 fn get(url: Url) -> Request {
     Request {
         method: Method::GET,
-        url,
+        target: Target::new(url).unwrap(),
         headers: HeaderMap::new(),
         body: None,
         timeout: Duration::from_secs(10),

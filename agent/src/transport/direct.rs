@@ -2,7 +2,6 @@
 //! each phase. What the transport does for one request is what the target sees: no redirect, no retry.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use cookie_store::CookieStore;
 use groundswell_scenario::plan::{Connections, HttpOptions, HttpVersion};
 use groundswell_stats::Phases;
+use http::Version;
 use http::header::{ACCEPT, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT};
-use http::{Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -21,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::dial::{Dialled, dial};
+use super::target::{Origin, Target};
 use super::{Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Request, Response, Tls};
 use crate::clock::micros;
 
@@ -37,17 +37,10 @@ struct Inner {
     version: HttpVersion,
     /// Connections are closed after one request.
     once: bool,
-    idle: RefCell<HashMap<Origin, Vec<Connection>>>,
+    /// A user talks to few origins, so looking through a list is faster than hashing.
+    idle: RefCell<Vec<(Origin, Vec<Connection>)>>,
     /// None where cookies are not kept.
     cookies: Option<RefCell<CookieStore>>,
-}
-
-/// What a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Origin {
-    secure: bool,
-    host: String,
-    port: u16,
 }
 
 enum Connection {
@@ -98,21 +91,19 @@ impl DirectTransport {
     }
 
     async fn exchange(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
-        let origin = Origin::of(&request.url)?;
-        let keep_body = request.keep_body;
-        let url = request.url.clone();
+        let (target, keep_body) = (Arc::clone(&request.target), request.keep_body);
         let mut message = self.message(request)?;
         loop {
-            let (mut connection, reused) = match self.take_idle(&origin).await {
+            let (mut connection, reused) = match self.take_idle(&target.origin).await {
                 Some(connection) => (connection, true),
-                None => (self.open(&url, phases).await?, false),
+                None => (self.open(&target.url, phases).await?, false),
             };
-            connection.address(&mut message, &url)?;
+            connection.address(&mut message, &target);
             let sent = Instant::now();
             match connection.send(message).await {
                 Ok(response) => {
                     phases.first_byte_us = Some(micros(sent.elapsed()));
-                    return self.read(response, &url, keep_body, connection, origin).await;
+                    return self.read(response, &target, keep_body, connection).await;
                 }
                 // The target closed an idle connection before a byte of the request was written: it has not seen it.
                 Err((_, Some(unsent))) if reused => message = unsent,
@@ -132,8 +123,10 @@ impl DirectTransport {
             && !headers.contains_key(COOKIE)
         {
             let cookies = cookies.borrow();
-            let pairs: Vec<String> =
-                cookies.get_request_values(&request.url).map(|(name, value)| format!("{name}={value}")).collect();
+            let pairs: Vec<String> = cookies
+                .get_request_values(&request.target.url)
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             if !pairs.is_empty() {
                 let value = HeaderValue::from_str(&pairs.join("; ")).map_err(|_| Failure::class("protocol"))?;
                 headers.insert(COOKIE, value);
@@ -147,7 +140,7 @@ impl DirectTransport {
         loop {
             let mut connection = {
                 let mut idle = self.inner.idle.borrow_mut();
-                let connections = idle.get_mut(origin)?;
+                let (_, connections) = idle.iter_mut().find(|(known, _)| known == origin)?;
                 match connections.last()? {
                     Connection::Http2(shared) if !shared.is_closed() => return Some(Connection::Http2(shared.clone())),
                     _ => connections.pop()?,
@@ -178,13 +171,12 @@ impl DirectTransport {
     async fn read(
         &self,
         response: http::Response<Incoming>,
-        url: &Url,
+        target: &Target,
         keep_body: bool,
         connection: Connection,
-        origin: Origin,
     ) -> Result<Response, Failure> {
         let (parts, mut body) = response.into_parts();
-        self.keep_cookies(&parts.headers, url);
+        self.keep_cookies(&parts.headers, &target.url);
         let mut bytes_received = 0;
         let mut kept = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -198,14 +190,20 @@ impl DirectTransport {
             }
         }
         if !self.inner.once && !connection.is_closed() {
-            let mut idle = self.inner.idle.borrow_mut();
-            let connections = idle.entry(origin).or_default();
-            // One connection of HTTP/2 is enough for everyone.
-            if !matches!((&connection, connections.last()), (Connection::Http2(_), Some(Connection::Http2(_)))) {
-                connections.push(connection);
-            }
+            self.keep(&target.origin, connection);
         }
         Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body: kept.freeze(), bytes_received })
+    }
+
+    fn keep(&self, origin: &Origin, connection: Connection) {
+        let mut idle = self.inner.idle.borrow_mut();
+        match idle.iter_mut().find(|(known, _)| known == origin) {
+            None => idle.push((origin.clone(), vec![connection])),
+            // One connection of HTTP/2 is enough for everyone.
+            Some((_, connections))
+                if matches!((&connection, connections.last()), (Connection::Http2(_), Some(Connection::Http2(_)))) => {}
+            Some((_, connections)) => connections.push(connection),
+        }
     }
 
     fn keep_cookies(&self, headers: &HeaderMap, url: &Url) {
@@ -223,14 +221,6 @@ impl HttpTransport for DirectTransport {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout),
         }
-    }
-}
-
-impl Origin {
-    fn of(url: &Url) -> Result<Self, Failure> {
-        let host = url.host_str().ok_or_else(|| Failure::class("dns"))?.to_owned();
-        let port = url.port_or_known_default().ok_or_else(|| Failure::class("protocol"))?;
-        Ok(Origin { secure: url.scheme() == "https", host, port })
     }
 }
 
@@ -253,26 +243,19 @@ impl Connection {
         }
     }
 
-    /// Writes the target into a request: a path and a host in HTTP/1.1, a whole URL in HTTP/2 (RFC 9112, section 3.2.1;
-    /// RFC 9113, section 8.3.1).
-    fn address(&self, message: &mut http::Request<Full<Bytes>>, url: &Url) -> Result<(), Failure> {
-        let malformed = |_| Failure::class("protocol");
+    /// Writes the target into a request.
+    fn address(&self, message: &mut http::Request<Full<Bytes>>, target: &Target) {
         match self {
             Connection::Http1(_) => {
-                let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
-                *message.uri_mut() = path.parse::<Uri>().map_err(malformed)?;
-                let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
-                let host = HeaderValue::from_str(host).map_err(|_| Failure::class("protocol"))?;
-                add_missing(message.headers_mut(), HOST, host);
+                *message.uri_mut() = target.path.clone();
+                add_missing(message.headers_mut(), HOST, target.host.clone());
             }
             Connection::Http2(_) => {
-                let whole = &url[..url::Position::AfterQuery];
-                *message.uri_mut() = whole.parse::<Uri>().map_err(malformed)?;
+                *message.uri_mut() = target.whole.clone();
                 *message.version_mut() = Version::HTTP_2;
                 message.headers_mut().remove(HOST);
             }
         }
-        Ok(())
     }
 
     async fn send(&mut self, message: http::Request<Full<Bytes>>) -> Result<http::Response<Incoming>, NotSent> {

@@ -7,20 +7,22 @@ mod dial;
 mod direct;
 mod failure;
 mod over_reqwest;
+mod target;
 mod tls;
 mod websocket;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use groundswell_scenario::plan::{HttpOptions, TransportKind};
 use groundswell_stats::Phases;
 use http::{HeaderMap, Method};
-use url::Url;
 
 pub(crate) use direct::DirectTransport;
 pub(crate) use failure::Failure;
 pub(crate) use over_reqwest::ReqwestTransport;
+pub(crate) use target::{InvalidTarget, Target};
 pub(crate) use tls::Tls;
 pub(crate) use websocket::{Handshake, Message, Socket};
 
@@ -75,7 +77,7 @@ impl HttpTransport for Transport {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
-    pub(crate) url: Url,
+    pub(crate) target: Arc<Target>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
     /// Limit from the hand-over to the last byte of the response.

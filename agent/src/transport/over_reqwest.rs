@@ -41,7 +41,7 @@ impl ReqwestTransport {
 
     async fn exchange(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
         let keep_body = request.keep_body;
-        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
+        let mut builder = self.client.request(request.method, request.target.url.clone()).headers(request.headers);
         if let Some(body) = request.body {
             builder = builder.body(body);
         }

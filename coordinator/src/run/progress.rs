@@ -64,7 +64,7 @@ impl Run {
     /// When the figures of all agents together do not fit.
     pub fn progress(&mut self, now: Now) -> Result<Progress, Overflow> {
         let elapsed = self.elapsed(now);
-        let counters = self.totals.merged_counters(self.measured_steps())?;
+        let counters = self.totals.merged_counters(self.every_step())?;
         let distribution = self.totals.distribution(self.measured_steps(), &RESPONSE)?;
         let quantile = |q| if distribution.count() == 0 { 0 } else { distribution.quantile_us(q) };
         let merged_to = self.merged_to();

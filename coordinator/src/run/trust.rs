@@ -195,8 +195,8 @@ impl Doubt {
                 percent(health.cpu_wait_permille)
             ),
             Cause::Stalled => format!(
-                "it did not run in time though there was CPU: stopped, swapped out, or on a coarse timer ({lag}); look \
-                 at its machine"
+                "it sent late though it had CPU to spare ({lag}): it was stopped or swapped out, or much was due at the same \
+                 moment; look at its machine, spread the users, or use more agents"
             ),
         }
     }

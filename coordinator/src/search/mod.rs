@@ -70,7 +70,9 @@ pub enum Limit {
     Generator,
     /// The end of the range that was searched.
     Range,
-    /// A run that was interrupted, or that lost an agent: the search ended early.
+    /// Its user, who interrupted it.
+    Interrupted,
+    /// A run that lost an agent: the search ended early.
     Incomplete,
 }
 
@@ -111,7 +113,9 @@ pub enum StepOutcome {
     Broken,
     /// The generator was the bottleneck, so the run says nothing of the target.
     Generator,
-    /// It was interrupted or lost an agent.
+    /// Its user interrupted it.
+    Interrupted,
+    /// It lost an agent.
     Incomplete,
 }
 
@@ -125,8 +129,10 @@ impl Search {
 
     /// What to do next.
     pub fn next(&self) -> Next {
-        if self.steps.last().is_some_and(|step| step.outcome == StepOutcome::Incomplete) {
-            return self.done(Limit::Incomplete);
+        match self.steps.last().map(|step| step.outcome) {
+            Some(StepOutcome::Interrupted) => return self.done(Limit::Interrupted),
+            Some(StepOutcome::Incomplete) => return self.done(Limit::Incomplete),
+            _ => {}
         }
         // The generator's limit is believed when it shows twice.
         if let Some(step) = self.steps.last().filter(|step| step.outcome == StepOutcome::Generator)
@@ -263,7 +269,7 @@ impl Search {
                 format!("nothing can be said of the target: the generator was the limit even at {at}: {}", why())
             }
             (None, Limit::Range) => "nothing was tried".to_owned(),
-            (level, Limit::Incomplete) => {
+            (level, Limit::Incomplete | Limit::Interrupted) => {
                 let so_far = level.map_or("no level".to_owned(), |level| level);
                 format!("the search ended early, with {so_far} known to keep the thresholds: {}", why())
             }
@@ -276,8 +282,8 @@ fn outcome(report: &Report) -> StepOutcome {
     let has = |codes: &[&str]| report.verdict.reasons.iter().any(|reason| codes.contains(&reason.code.as_str()));
     match report.verdict.status {
         Status::Passed => StepOutcome::Kept,
-        Status::Aborted => StepOutcome::Incomplete,
-        _ if has(&["ledger", "interrupted", "agent_lost"]) => StepOutcome::Incomplete,
+        Status::Aborted => StepOutcome::Interrupted,
+        _ if has(&["ledger", "agent_lost"]) => StepOutcome::Incomplete,
         _ if has(&["generator", "client_limit"]) => StepOutcome::Generator,
         Status::Failed | Status::Degraded | Status::Invalid => StepOutcome::Broken,
     }

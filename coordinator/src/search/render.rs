@@ -15,6 +15,7 @@ impl StepOutcome {
             StepOutcome::Kept => "kept",
             StepOutcome::Broken => "broken",
             StepOutcome::Generator => "generator",
+            StepOutcome::Interrupted => "interrupted",
             StepOutcome::Incomplete => "incomplete",
         }
     }
@@ -30,12 +31,13 @@ impl SearchStep {
 
 impl SearchReport {
     /// What the command exits with: 0 found a level, 1 no level keeps the thresholds, 3 the generator was the limit or
-    /// the search ended early.
+    /// an agent was lost, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match (self.limit, self.level) {
             (Limit::Target | Limit::Range, Some(_)) => 0,
             (Limit::Target | Limit::Range, None) => 1,
             (Limit::Generator | Limit::Incomplete, _) => 3,
+            (Limit::Interrupted, _) => 130,
         }
     }
 

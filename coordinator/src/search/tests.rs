@@ -30,7 +30,8 @@ fn searched(mut search: Search, at: impl Fn(f64, usize) -> StepOutcome) -> Searc
             StepOutcome::Kept => Vec::new(),
             StepOutcome::Broken => vec!["p95 < 100ms does not hold".to_owned()],
             StepOutcome::Generator => vec!["agent a was the bottleneck".to_owned()],
-            StepOutcome::Incomplete => vec!["interrupted by the user".to_owned()],
+            StepOutcome::Interrupted => vec!["interrupted by the user".to_owned()],
+            StepOutcome::Incomplete => vec!["agent a was lost".to_owned()],
         };
         search.steps.push(SearchStep {
             level,
@@ -91,6 +92,8 @@ fn the_ends_of_the_range_are_told_apart() {
     assert!(report.message.contains("even at 3 users"), "{}", report.message);
     let report = searched(search("{ users: { from: 3, to: 100 } }"), |_, _| StepOutcome::Incomplete);
     assert_eq!((report.limit, report.exit_code(), report.steps.len()), (Limit::Incomplete, 3, 1));
+    let report = searched(search("{ users: { from: 3, to: 100 } }"), |_, _| StepOutcome::Interrupted);
+    assert_eq!((report.limit, report.exit_code(), report.steps.len()), (Limit::Interrupted, 130, 1));
     let report = searched(search("{ users: { from: 3, to: 100 } }"), |_, _| StepOutcome::Generator);
     assert_eq!((report.limit, report.level, report.steps.len()), (Limit::Generator, None, 2));
 }

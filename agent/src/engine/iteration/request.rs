@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{Iteration, outcome_of};
 use crate::engine::check::{Document, broken_expectation, capture, needs_body};
-use crate::transport::{HttpTransport, Request, Response};
+use crate::transport::{HttpTransport, InvalidTarget, Request, Response, Target};
 
 impl Iteration<'_> {
     pub(super) async fn http(&mut self, timed: &Timed<HttpRequest>) {
@@ -90,7 +90,7 @@ impl Iteration<'_> {
         self.add_headers(&mut headers, &spec.headers)?;
         Ok(Request {
             method: http::Method::from_bytes(spec.method.as_str().as_bytes())?,
-            url,
+            target: Target::new(url)?,
             headers,
             body,
             timeout: spec.timeout.unwrap_or(plan.http.timeout),
@@ -136,6 +136,8 @@ pub(super) enum BuildError {
     Template(#[from] minijinja::Error),
     #[error("URL: {0}")]
     Url(#[from] url::ParseError),
+    #[error(transparent)]
+    Target(#[from] InvalidTarget),
     #[error("header name: {0}")]
     HeaderName(#[from] http::header::InvalidHeaderName),
     #[error("header value: {0}")]
