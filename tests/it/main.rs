@@ -13,6 +13,7 @@ mod help;
 mod interrupt;
 mod limits;
 mod loss;
+mod tls;
 mod websocket;
 
 use harness::Tool;
@@ -32,6 +33,8 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("limits::search_with_a_starved_agent", &[Tool::Nginx, Tool::CpuGroup], limits::search_with_a_starved_agent),
     ("limits::few_descriptors", &[Tool::Nginx], limits::few_descriptors),
     ("limits::few_ports", &[Tool::NetworkNamespace], limits::few_ports),
+    ("tls::every_mistake_has_its_class", &[Tool::OpenSsl], tls::every_mistake_has_its_class),
+    ("tls::a_good_certificate_and_insecure", &[Tool::OpenSsl], tls::a_good_certificate_and_insecure),
     ("websocket::messages_counted_by_the_server_equal_reported", &[Tool::Python("websockets")], websocket::counts),
     ("websocket::uvicorn_without_websockets", &[Tool::Python("uvicorn")], websocket::refused_by_uvicorn),
     ("websocket::nginx_refuses_the_upgrade", &[Tool::Nginx], websocket::refused_by_nginx),

@@ -40,10 +40,11 @@ pub(super) async fn dial(url: &Url, tls: &Arc<ClientConfig>, phases: &mut Phases
         return Ok(Dialled { stream: Box::new(stream), is_http2: false });
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::class("tls"))?;
-    let stream = TlsConnector::from(Arc::clone(tls))
-        .connect(name, stream)
-        .await
-        .map_err(|error| Failure::of_chain(&error, "tls"))?;
+    let stream =
+        TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => Failure::class("tls_closed"),
+            _ => Failure::of_chain(&error, "tls"),
+        })?;
     phases.tls_us = Some(micros(connected.elapsed()));
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Dialled { stream: Box::new(stream), is_http2 })

@@ -43,20 +43,41 @@ impl Failure {
     pub(crate) fn of_chain(error: &(dyn Error + 'static), otherwise: &'static str) -> Self {
         let mut next = Some(error);
         while let Some(error) = next {
-            if error.downcast_ref::<rustls::Error>().is_some() {
-                return Failure::class("tls");
+            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+                return Failure::class(class_of_tls(tls));
             }
             if let Some(io) = error.downcast_ref::<io::Error>() {
-                if let Some(inner) = io.get_ref()
-                    && inner.downcast_ref::<rustls::Error>().is_some()
-                {
-                    return Failure::class("tls");
-                }
-                return Failure::of_io(io, otherwise);
+                return match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                    Some(tls) => Failure::class(class_of_tls(tls)),
+                    None => Failure::of_io(io, otherwise),
+                };
             }
             next = error.source();
         }
         Failure::class(otherwise)
+    }
+}
+
+/// What went wrong in a TLS handshake, as far as a person would do something else about it.
+fn class_of_tls(error: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription, CertificateError};
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => "tls_certificate_expired",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "tls_wrong_host",
+            CertificateError::UnknownIssuer => "tls_unknown_issuer",
+            // A certificate that is its own authority, as tools make them for tests; the error's type is not public here.
+            CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => "tls_self_signed",
+            _ => "tls_certificate",
+        },
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
+            "tls_version"
+        }
+        _ => "tls",
     }
 }
 
@@ -84,6 +105,9 @@ mod tests {
             let failure = Failure::of_chain(&io::Error::from_raw_os_error(errno), "connect_failed");
             assert_eq!(failure, Failure::Unsent(ErrorClass::new(class)));
         }
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let wrapped = io::Error::new(io::ErrorKind::InvalidData, expired);
+        assert_eq!(Failure::of_chain(&wrapped, "tls"), Failure::class("tls_certificate_expired"));
         let cases = [
             (io::Error::from_raw_os_error(111), "connection_refused"),
             (io::Error::from_raw_os_error(104), "connection_reset"),

@@ -97,6 +97,39 @@ const CLASSES: &[(&str, &str)] = &[
          use more agents",
     ),
     (
+        "no_memory_for_sockets",
+        "the agent's machine had no memory for another connection, so this is no fault of the target: raise \
+         net.ipv4.tcp_mem, or use more agents",
+    ),
+    (
+        "tls_certificate_expired",
+        "the target's certificate is expired or not valid yet: renew it, or set the clock of the agent's machine",
+    ),
+    (
+        "tls_wrong_host",
+        "the target's certificate is for another host: use a name in the plan's `target` that stands in it",
+    ),
+    (
+        "tls_self_signed",
+        "the target's certificate is self-signed: for a test system accept any certificate with `http.insecure: true`, \
+         or give it one from an authority",
+    ),
+    (
+        "tls_unknown_issuer",
+        "the target's certificate is from an authority that the agent's machine does not know, or self-signed: install \
+         the authority there, or accept any certificate with `http.insecure: true`",
+    ),
+    (
+        "tls_certificate",
+        "the target's certificate can't be accepted: it is malformed, revoked, or not made for servers",
+    ),
+    ("tls_version", "target and agent have no version of TLS, or no cipher, in common: agents speak TLS 1.2 and 1.3"),
+    (
+        "tls_closed",
+        "the target closed the connection within the TLS handshake: it may speak plain text on this port, want a \
+         client certificate, or not know the host name",
+    ),
+    (
         "no_free_port",
         "the agent ran out of local ports, so this is no fault of the target: keep connections open \
          (`http.connections: per_user`), widen `ip_local_port_range`, or use more agents",
@@ -319,6 +352,14 @@ mod tests {
             ("connect_failed", "firewalls"),
             ("dns", "could not be resolved"),
             ("tls", "certificate"),
+            ("tls_certificate_expired", "renew it"),
+            ("tls_wrong_host", "another host"),
+            ("tls_self_signed", "is self-signed"),
+            ("tls_unknown_issuer", "does not know"),
+            ("tls_certificate", "not made for servers"),
+            ("tls_version", "TLS 1.2 and 1.3"),
+            ("tls_closed", "client certificate"),
+            ("no_memory_for_sockets", "no memory for another connection"),
             ("timeout", "overloaded or hung"),
             ("connect_timeout", "not accepted in time"),
             ("aborted", "when the run ended"),

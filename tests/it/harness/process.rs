@@ -55,6 +55,12 @@ impl Groundswell {
         Groundswell { command }
     }
 
+    /// Sets a variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: &Path) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Runs it in this folder.
     pub(crate) fn current_dir(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);

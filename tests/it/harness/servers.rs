@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Tool {
     /// nginx.
     Nginx,
+    /// OpenSSL's command.
+    OpenSsl,
     /// Python with this module.
     Python(&'static str),
     /// Network namespaces of our own: root, and `unshare` and `ip`.
@@ -33,6 +35,11 @@ impl Tool {
     /// Is it here?
     pub(crate) fn is_here(self) -> bool {
         let mut command = match self {
+            Tool::OpenSsl => {
+                let mut command = Command::new("openssl");
+                command.arg("version");
+                command
+            }
             Tool::CpuGroup => return CpuGroup::with_quota(Duration::from_millis(50)).is_ok(),
             Tool::NetworkNamespace => {
                 let mut command = Command::new("unshare");
@@ -55,13 +62,14 @@ impl Tool {
 
     /// Would installing something help, or is it a right that this process does not have?
     pub(crate) fn can_be_installed(self) -> bool {
-        matches!(self, Tool::Nginx | Tool::Python(_))
+        matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Python(_))
     }
 
     /// Name for people.
     pub(crate) fn name(self) -> String {
         match self {
             Tool::Nginx => "nginx".to_owned(),
+            Tool::OpenSsl => "openssl".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
             Tool::NetworkNamespace => "network namespaces (root, unshare, ip)".to_owned(),
             Tool::CpuGroup => "a control group for CPU time (root)".to_owned(),
@@ -75,11 +83,11 @@ fn python() -> String {
 }
 
 /// A port that was free a moment ago, for servers that can't say which one they got.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn wait_until_listening(port: u16, name: &str) -> anyhow::Result<()> {
+pub(crate) fn wait_until_listening(port: u16, name: &str) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if Instant::now() > deadline {

@@ -1,0 +1,116 @@
+//! TLS servers that are wrong in one way each, made with OpenSSL: every mistake has a class of its own.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+
+use crate::harness::{Daemon, Prepared, Report, folder, free_port, wait_until_listening};
+
+const PLAN: &str = "
+target: TARGET
+max_send_lag: 10s
+scenarios:
+  one:
+    load: { iterations: 3 }
+    flow: [ { get: /, name: x } ]
+";
+
+fn openssl(folder: &Path, arguments: &str) -> anyhow::Result<()> {
+    let status = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(status.success(), "openssl {arguments}: {status}");
+    Ok(())
+}
+
+/// An authority, one that nobody knows, and certificates by them: `NAME.pem` with `NAME.key`.
+fn authority() -> anyhow::Result<TempDir> {
+    let folder = folder()?;
+    let path = folder.path();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(path, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"))?;
+    openssl(path, &format!("req -x509 {key} -keyout own.key -out own.pem -subj /CN=localhost -days 2"))?;
+    openssl(path, &format!("req -x509 {key} -keyout unknown.key -out unknown.pem -subj /CN=unknown -days 2"))?;
+    let leaves = [
+        ("good", "ca", "localhost", "2"),
+        ("other", "ca", "elsewhere.test", "2"),
+        ("expired", "ca", "localhost", "-1"),
+        ("stranger", "unknown", "localhost", "2"),
+    ];
+    for (name, by, host, days) in leaves {
+        std::fs::write(path.join("names"), format!("subjectAltName=DNS:{host}"))?;
+        openssl(path, &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={host}"))?;
+        let signed = format!("-CA {by}.pem -CAkey {by}.key -CAcreateserial -days {days} -extfile names");
+        openssl(path, &format!("x509 -req -in {name}.csr {signed} -out {name}.pem"))?;
+    }
+    Ok(folder)
+}
+
+/// A server with a certificate; it answers every request with a page about the connection.
+fn server(folder: &Path, name: &str, more: &[&str]) -> anyhow::Result<(Daemon, String)> {
+    let port = free_port()?;
+    let mut command = Command::new("openssl");
+    let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+    let accept = format!("127.0.0.1:{port}");
+    command.args(["s_server", "-accept", &accept, "-cert", &certificate, "-key", &key, "-www"]);
+    command.args(more).current_dir(folder);
+    let daemon = Daemon::spawn("openssl s_server", &mut command)?;
+    wait_until_listening(port, "openssl s_server")?;
+    Ok((daemon, format!("https://localhost:{port}")))
+}
+
+/// Runs the plan with the authority as the only one that this machine knows.
+fn run(authority: &Path, target: &str, plan: &str) -> anyhow::Result<Report> {
+    let prepared = Prepared::new(plan, target)?;
+    let run = prepared.call("run", &[]).env("SSL_CERT_FILE", &authority.join("ca.pem")).finish()?;
+    prepared.report().with_context(|| format!("{run:?}"))
+}
+
+pub(crate) fn every_mistake_has_its_class() -> anyhow::Result<()> {
+    let authority = authority()?;
+    let path = authority.path();
+    let old = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"];
+    let cases: [(&str, &[&str], &str, &str); 5] = [
+        ("expired", &[], "tls_certificate_expired", "expired"),
+        ("other", &[], "tls_wrong_host", "another host"),
+        ("own", &[], "tls_self_signed", "is self-signed"),
+        ("stranger", &[], "tls_unknown_issuer", "does not know"),
+        ("good", &old, "tls_version", "TLS 1.2"),
+    ];
+    for (name, more, class, says) in cases {
+        let (_server, url) = server(path, name, more)?;
+        fails_with(&run(path, &url, PLAN)?, class, says).with_context(|| name.to_owned())?;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("https://localhost:{}", listener.local_addr()?.port());
+    // Ends with the test's process; each connection is closed as soon as it is there.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    fails_with(&run(path, &url, PLAN)?, "tls_closed", "plain text")
+}
+
+fn fails_with(report: &Report, class: &str, says: &str) -> anyhow::Result<()> {
+    let row = report.steps.first().context("no row")?;
+    let first = row.error_classes.first().with_context(|| format!("no errors: {row:?}"))?;
+    ensure!(first.class == class && first.count == 3 && first.explanation.contains(says), "{first:?}");
+    ensure!(report.ledger.balanced, "{:?}", report.ledger);
+    Ok(())
+}
+
+pub(crate) fn a_good_certificate_and_insecure() -> anyhow::Result<()> {
+    let authority = authority()?;
+    let path = authority.path();
+    let (_server, url) = server(path, "good", &[])?;
+    let report = run(path, &url, PLAN)?;
+    let row = report.steps.first().context("no row")?;
+    ensure!(row.ok == 3 && row.tls_ms.count > 0 && row.connect_ms.count == row.tls_ms.count, "{row:?}");
+    let (_server, url) = server(path, "own", &[])?;
+    let report = run(path, &url, &format!("{PLAN}http: {{ insecure: true }}\n"))?;
+    ensure!(report.total.ok == 3 && report.run.insecure, "{:?}", report.total);
+    Ok(())
+}
