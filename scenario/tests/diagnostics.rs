@@ -106,6 +106,18 @@ fn bomb() -> String {
 }
 
 /// A long line is cut, so that a plan of one line does not flood the terminal.
+/// The level of a search comes from outside of the plan.
+#[test]
+fn a_level_outside_of_its_search_is_refused() {
+    let plan = "target: http://localhost\nscenarios:\n  s: { load: { search: { users: { from: 1, to: 9 } }, for: 1s }, flow: [ { get: / } ] }\nthresholds: [ 'p95 < 1s' ]\n";
+    let at = |level| Plan::compile(&PlanSource { search_level: Some(level), ..source(plan) });
+    assert_eq!(at(4.0).unwrap().scenarios[0].phases[0].load.limit().as_secs(), 1);
+    for level in [0.0, 9.5, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(at(level).unwrap_err().to_string().contains("is not within the search, 1 to 9"), "{level}");
+    }
+    assert_ne!(at(4.0).unwrap().hash, at(5.0).unwrap().hash);
+}
+
 #[test]
 fn a_long_line_is_cut() {
     let text = check(&format!("target: http://localhost\nname: {{ a: {} }}\nscenarios: {{}}\n", "x".repeat(100_000)));

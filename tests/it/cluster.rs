@@ -123,3 +123,34 @@ scenarios:
     }
     Ok(())
 }
+
+/// Whatever owns the connections and whichever version they speak: the target's log has what was issued.
+pub(crate) fn every_version_and_owner_of_connections() -> anyhow::Result<()> {
+    let plan = "
+target: TARGET
+max_send_lag: 10s
+http: { version: VERSION, connections: OWNER, transport: TRANSPORT }
+scenarios:
+  browse:
+    load: { iterations: 300, users: 10 }
+    flow: [ { get: /a }, { post: /b, json: { n: '{{ iteration }}' } } ]
+";
+    for version in ["1.1", "2"] {
+        let nginx = if version == "2" { Nginx::start_http2()? } else { Nginx::start()? };
+        let mut wanted = 0;
+        for owner in ["per_user", "shared", "per_request"] {
+            for transport in ["direct", "reqwest"] {
+                let plan = plan.replace("VERSION", version).replace("OWNER", owner).replace("TRANSPORT", transport);
+                let prepared = Prepared::new(&plan, &nginx.url())?;
+                let run = prepared.call("run", &["--agents", "2"]).finish()?;
+                let report: Report = prepared.report().with_context(|| format!("{run:?}"))?;
+                wanted += 600;
+                let seen: u64 = nginx.requests()?.values().sum();
+                let case = format!("HTTP/{version} {owner} {transport}");
+                ensure!(report.ledger.issued == 600 && report.total.ok == 600, "{case}: {:?}", report.ledger);
+                ensure!(seen == wanted, "{case}: nginx logged {seen} in all, not {wanted}");
+            }
+        }
+    }
+    Ok(())
+}

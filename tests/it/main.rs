@@ -24,6 +24,11 @@ type Test = fn() -> anyhow::Result<()>;
 const TESTS: &[(&str, &[Tool], Test)] = &[
     ("cluster::requests_in_the_access_log_equal_issued", &[Tool::Nginx], cluster::access_log_equals_issued),
     ("cluster::one_agent_and_four_offer_the_same", &[Tool::Nginx], cluster::one_agent_and_four_offer_the_same),
+    (
+        "cluster::every_version_and_owner_of_connections",
+        &[Tool::Nginx],
+        cluster::every_version_and_owner_of_connections,
+    ),
     ("loss::kill_nine_of_one_of_three_agents", &[Tool::Nginx], loss::kill_nine),
     ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),

@@ -46,7 +46,16 @@ pub(super) fn read(reader: &mut Reader, node: &Node, search_level: Option<f64>) 
     let Some(object) = reader.object(node, &LOAD) else { return described };
     let misspelt = reader.problems.len() > known_problems;
     described.search = object.get("search").and_then(|node| searched(reader, node));
-    let level = described.search.as_ref().map(|search| search_level.unwrap_or(search.from).max(f64::MIN_POSITIVE));
+    let level = described.search.as_ref().map(|search| search_level.unwrap_or(search.from));
+    // The level comes from whoever submits the run, not from the plan.
+    if let (Some(search), Some(level)) = (&described.search, level)
+        && !(search.from..=search.to).contains(&level)
+    {
+        let (from, to) = (search.from, search.to);
+        reader
+            .problem(object.place_of("search"), format!("the level {level} is not within the search, {from} to {to}"));
+        return described;
+    }
     let kind = kind(reader, node, &object, misspelt);
     described.levels =
         kind.map(|kind| levels(reader, &object, kind, described.search.as_ref().zip(level))).unwrap_or_default();

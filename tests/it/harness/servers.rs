@@ -111,6 +111,18 @@ impl Nginx {
     /// # Errors
     /// When it does not come up.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Nginx::listening("")
+    }
+
+    /// Starts one that speaks HTTP/2 only, without TLS.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start_http2() -> anyhow::Result<Self> {
+        Nginx::listening("http2")
+    }
+
+    fn listening(how: &str) -> anyhow::Result<Self> {
         let folder = folder()?;
         let port = free_port()?;
         let root = folder.path().display();
@@ -121,7 +133,7 @@ impl Nginx {
                log_format path '$request_method $uri'; access_log {root}/access.log path;\n\
                client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;\n\
                uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi; keepalive_requests 1000000;\n\
-               server {{ listen 127.0.0.1:{port}; location /missing {{ return 404; }}\n\
+               server {{ listen 127.0.0.1:{port} {how}; location /missing {{ return 404; }}\n\
                  location / {{ default_type application/json; return 200 '{{\"id\":\"n1\"}}'; }} }}\n\
              }}\n"
         );
