@@ -154,6 +154,7 @@ fn every_key_and_code_is_defined_in_figures_md() {
         "generator",
         "client_limit",
         "preflight",
+        "machine_busy",
         "queued",
         "telemetry_late",
         "agent_lost",

@@ -45,7 +45,7 @@ pub struct Report {
     pub thresholds: Vec<ThresholdResult>,
     /// Figures over time.
     pub timeline: Vec<TimelinePoint>,
-    /// What does not change the verdict but should be known: codes `preflight`, `generator`, `queued`,
+    /// What does not change the verdict but should be known: codes `preflight`, `generator`, `machine_busy`, `queued`,
     /// `telemetry_late`.
     pub warnings: Vec<Reason>,
 }

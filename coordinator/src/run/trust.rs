@@ -33,6 +33,8 @@ pub(super) struct Trust {
     pub(super) doubts: Vec<Doubt>,
     /// Operations judged.
     pub(super) judged: u64,
+    /// Operations in windows that are not in doubt, but in which others took CPU from the agent.
+    pub(super) crowded: u64,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +105,13 @@ impl Trust {
     /// Judges what is left of the last window.
     pub(super) fn close(&mut self, limit: Option<Duration>) {
         let window = std::mem::take(&mut self.open);
-        self.judged += window.lag.count();
-        self.doubts.extend(window.judge(limit));
+        let (operations, is_crowded) = (window.lag.count(), window.health.is_crowded());
+        self.judged += operations;
+        match window.judge(limit) {
+            Some(doubt) => self.doubts.push(doubt),
+            None if is_crowded => self.crowded += operations,
+            None => {}
+        }
     }
 
     /// Operations in windows that can't be trusted.
@@ -151,6 +158,12 @@ impl Health {
         }
     }
 
+    /// Others took CPU from the agent, though nothing was late for it.
+    fn is_crowded(self) -> bool {
+        let waited = self.cpu_wait_permille >= WAITING_PERMILLE && self.machine_permille >= SATURATED_PERMILLE;
+        waited || self.steal_permille >= TAKEN_PERMILLE
+    }
+
     fn cause(self) -> Cause {
         if self.throttled_permille >= TAKEN_PERMILLE {
             Cause::Quota
@@ -158,7 +171,7 @@ impl Health {
             Cause::Steal
         } else if self.cpu_permille >= SATURATED_PERMILLE {
             Cause::Saturated
-        } else if self.cpu_wait_permille >= WAITING_PERMILLE {
+        } else if self.cpu_wait_permille >= WAITING_PERMILLE || self.machine_permille >= SATURATED_PERMILLE {
             Cause::Shared
         } else {
             Cause::Stalled
@@ -190,8 +203,9 @@ impl Doubt {
                 percent(health.cpu_permille)
             ),
             Cause::Shared => format!(
-                "a worker waited {:.0} % of the time for a CPU that others used ({lag}); give the agent a machine of its \
-                 own, or use more agents",
+                "its machine was {:.0} % busy, and a worker waited {:.0} % of the time for a CPU that others used ({lag}); \
+                 give the agent a machine of its own, or use more agents",
+                percent(health.machine_permille),
                 percent(health.cpu_wait_permille)
             ),
             Cause::Stalled => format!(
@@ -302,6 +316,16 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(texts.join("\n"));
+    }
+
+    /// In a closed load a worker that has to wait for a CPU is not late, but its target looks slower.
+    #[test]
+    fn a_machine_that_others_fill_is_noticed_though_nothing_was_late() {
+        let crowded = |health| judged(&[window(0, 200, 10)], health, None);
+        let full = Health { cpu_wait_permille: 200, machine_permille: 990, ..Health::default() };
+        assert_eq!((crowded(full).crowded, crowded(full).doubts.len()), (200, 0));
+        assert_eq!(crowded(Health { steal_permille: 60, ..Health::default() }).crowded, 200);
+        assert_eq!(crowded(Health { machine_permille: 990, ..Health::default() }).crowded, 0, "nobody waited");
     }
 
     #[test]

@@ -172,6 +172,15 @@ impl Run {
             if doubted > 0 && doubted as f64 <= member.trust.judged as f64 * DOUBT_ALLOWED {
                 warnings.extend(doubt_reason(member));
             }
+            if member.trust.crowded as f64 > member.trust.judged as f64 * DOUBT_ALLOWED {
+                let part = member.trust.crowded as f64 / member.trust.judged.max(1) as f64 * 100.0;
+                let message = format!(
+                    "others took CPU from agent {} during {part:.0} % of its operations; nothing was late for it, but the \
+                     target may look slower than it is: give the agent a machine of its own",
+                    member.name
+                );
+                warnings.push(of_member("machine_busy", message));
+            }
             if member.telemetry_lag > TELEMETRY_LATE {
                 let late = member.telemetry_lag.as_secs_f64();
                 let message = format!(
