@@ -195,10 +195,11 @@ impl Run {
     }
 }
 
-/// The doubtful windows of an agent in one sentence: the greatest of its causes, and when.
+/// The doubtful windows of an agent in one sentence: the likeliest of its causes, and when.
 fn doubt_reason(member: &Member) -> Option<Reason> {
     let doubts = &member.trust.doubts;
-    let worst = doubts.iter().max_by_key(|doubt| doubt.lag_us)?;
+    // The window with the greatest lag may be a short one that shows no cause of its own.
+    let worst = doubts.iter().min_by_key(|doubt| (doubt.cause, std::cmp::Reverse(doubt.lag_us)))?;
     let (first, last) = (doubts.first()?, doubts.last()?);
     let (from_s, to_s) = (first.from_us as f64 / 1e6, last.to_us as f64 / 1e6);
     let part = member.trust.doubted() as f64 / member.trust.judged.max(1) as f64 * 100.0;
