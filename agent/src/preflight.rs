@@ -47,10 +47,12 @@ pub fn foresee(plan: &Plan, share: &Share, workers: u32) -> Forecast {
     // What is open, and what was closed within the last minute, each holds a port.
     let ports = needs.connections.max((needs.connects_per_s * PORT_REST_S).ceil() as u64);
     if let Some(most) = local_ports() {
+        // Each source address has all of them.
+        let most = most.saturating_mul(plan.http.network.bind.len().max(1) as u64);
         forecast.need(ports, most, |agents| {
             format!(
                 "may need {ports} local ports but has {most}; widen net.ipv4.ip_local_port_range, keep connections \
-                 (http.connections: per_user), or use {agents}"
+                 (http.connections: per_user), add source addresses (http.bind), or use {agents}"
             )
         });
     }

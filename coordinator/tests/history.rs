@@ -89,6 +89,7 @@ fn measured(steps: usize, seq: u64, second: u64, decided: u64, ok: u64, failed: 
             send_lag_us: 100,
             phases: Phases::default(),
             outcome,
+            follow_ups: 0,
             bytes_sent: 0,
             bytes_received: 0,
         });
@@ -363,6 +364,7 @@ fn operations_that_were_not_sent_are_no_errors_of_the_target() {
             send_lag_us: 0,
             phases: Phases::default(),
             outcome: Ended::Unsent(ErrorClass::new("no_free_port")),
+            follow_ups: 0,
             bytes_sent: 0,
             bytes_received: 0,
         });
@@ -444,6 +446,7 @@ fn lag_of(count: u64, lag_us: u64) -> Series {
             send_lag_us: lag_us,
             phases: Phases::default(),
             outcome: Ended::Ok,
+            follow_ups: 0,
             bytes_sent: 0,
             bytes_received: 0,
         });

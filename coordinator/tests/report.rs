@@ -327,7 +327,10 @@ fn step(scenario: &str, step: &str, kind: &str, issued: u64, duration_s: f64, ms
         send_lag_ms: lag(issued),
         queue_ms: Latency::default(),
         connect_ms: latency(issued.min(20), [0.05, 0.09, 0.08, 0.12, 0.14, 0.2, 0.2, 0.2, 0.2]),
+        dns_ms: Latency::default(),
         tls_ms: Latency::default(),
+        body_ms: Latency::default(),
+        follow_ups: 0,
         first_byte_ms: latency(issued, ms.map(|ms| ms * 0.7)),
         response_histogram: "HISTFAAAAA==".to_owned(),
     }
@@ -384,6 +387,7 @@ fn run(name: &str, agents: usize, duration_s: f64, scenarios: &[&str]) -> RunInf
         labels: BTreeMap::new(),
         scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),
         insecure: false,
+        transport: "direct".into(),
     }
 }
 

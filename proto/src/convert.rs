@@ -147,6 +147,8 @@ impl From<Kind> for v1::LatencyKind {
             Kind::Connect => v1::LatencyKind::Connect,
             Kind::Tls => v1::LatencyKind::Tls,
             Kind::FirstByte => v1::LatencyKind::FirstByte,
+            Kind::Dns => v1::LatencyKind::Dns,
+            Kind::Body => v1::LatencyKind::Body,
         }
     }
 }
@@ -170,6 +172,7 @@ impl From<&Counters> for v1::Counters {
             unsent: classes(&counters.unsent),
             shed: words(&counters.shed),
             not_generated: words(&counters.not_generated),
+            follow_ups: counters.follow_ups,
             messages_sent: counters.messages_sent,
             messages_received: counters.messages_received,
             bytes_sent: counters.bytes_sent,
@@ -210,6 +213,8 @@ fn step_inward(wire: &v1::StepDelta) -> Result<StepDelta, WireError> {
             Ok(v1::LatencyKind::Connect) => Kind::Connect,
             Ok(v1::LatencyKind::Tls) => Kind::Tls,
             Ok(v1::LatencyKind::FirstByte) => Kind::FirstByte,
+            Ok(v1::LatencyKind::Dns) => Kind::Dns,
+            Ok(v1::LatencyKind::Body) => Kind::Body,
             Ok(v1::LatencyKind::Unspecified) | Err(_) => {
                 return Err(WireError::UnknownKind { step: wire.step, kind: series.kind });
             }
@@ -252,7 +257,7 @@ fn outcomes_match_series(step: u32, figures: &StepDelta) -> Result<(), WireError
             return Err(WireError::Counters { step, what });
         }
     }
-    for kind in [Kind::Queue, Kind::Connect, Kind::Tls, Kind::FirstByte] {
+    for kind in [Kind::Queue, Kind::Dns, Kind::Connect, Kind::Tls, Kind::FirstByte, Kind::Body] {
         let samples = figures.series[kind as usize].count;
         if samples > finished {
             let what = format!("{finished} operations ended but {kind:?} has {samples} samples");
@@ -285,6 +290,7 @@ fn counters_inward(step: u32, wire: &v1::Counters) -> Result<Counters, WireError
         not_generated: checked_words(step, &wire.not_generated)?
             .map(|(word, count)| (Cow::Owned(word), count))
             .collect(),
+        follow_ups: wire.follow_ups,
         messages_sent: wire.messages_sent,
         messages_received: wire.messages_received,
         bytes_sent: wire.bytes_sent,

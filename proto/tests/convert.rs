@@ -32,8 +32,14 @@ fn deltas() -> impl Strategy<Value = Delta> {
                     response_us: service_us + send_lag_us,
                     service_us,
                     send_lag_us,
-                    phases: Phases { queue_us: None, connect_us, tls_us: None, first_byte_us: Some(service_us / 2) },
+                    phases: Phases {
+                        connect_us,
+                        dns_us: connect_us,
+                        body_us: Some(service_us / 4),
+                        ..Phases::default()
+                    },
                     outcome,
+                    follow_ups: 1,
                     bytes_sent: 1,
                     bytes_received: 2,
                 });
@@ -55,6 +61,7 @@ fn one() -> v1::Delta {
         send_lag_us: 100,
         phases: Phases::default(),
         outcome: Outcome::Ok,
+        follow_ups: 0,
         bytes_sent: 0,
         bytes_received: 0,
     });

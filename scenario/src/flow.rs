@@ -6,11 +6,13 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json_path::JsonPath;
 
+use crate::http::{Auth, Body, HttpOptions};
+
 /// One line of a flow.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// One HTTP request.
-    Http(Timed<HttpRequest>),
+    Http(Timed<Box<HttpRequest>>),
     /// Opens a WebSocket, runs its flow on it, closes it. The timed operation is the handshake.
     Websocket(Timed<Websocket>),
     /// Sends one message on the enclosing WebSocket.
@@ -73,7 +75,8 @@ pub enum Text {
 }
 
 impl Text {
-    fn is_literal(&self) -> bool {
+    /// Is it the same in every iteration?
+    pub fn is_literal(&self) -> bool {
         matches!(self, Text::Literal(_))
     }
 }
@@ -108,6 +111,10 @@ pub struct HttpRequest {
     pub body: Option<Body>,
     /// Whole-operation limit; the plan's default where none.
     pub timeout: Option<Duration>,
+    /// Who it is from; the plan's default where none, nobody where `Some(None)`.
+    pub auth: Option<Option<Auth>>,
+    /// Redirects it follows; the plan's default where none.
+    pub max_redirects: Option<u32>,
     /// What the response must be.
     pub expect: Expect,
     /// What is kept of the response for later steps.
@@ -115,16 +122,13 @@ pub struct HttpRequest {
 }
 
 impl HttpRequest {
-    /// Is it the same in every iteration?
-    pub fn is_constant(&self) -> bool {
+    /// Is it, with the plan's own options, the same in every iteration?
+    pub fn is_constant(&self, options: &HttpOptions) -> bool {
         let all = |texts: &[(String, Text)]| texts.iter().all(|(_, text)| text.is_literal());
-        let body = match &self.body {
-            None => true,
-            Some(Body::Text(text)) => text.is_literal(),
-            Some(Body::Json(json)) => matches!(json, JsonText::Literal(_)),
-            Some(Body::Form(fields)) => all(fields),
-        };
-        body && self.url.is_literal() && all(&self.query) && all(&self.headers)
+        let body = self.body.as_ref().is_none_or(Body::is_constant);
+        let auth = self.auth.as_ref().map_or(options.auth.as_ref(), Option::as_ref);
+        let auth = auth.is_none_or(|auth| auth.texts().all(Text::is_literal));
+        body && auth && self.url.is_literal() && all(&self.query) && all(&self.headers) && all(&options.headers)
     }
 }
 
@@ -143,17 +147,6 @@ pub enum Method {
     Delete,
     /// HEAD
     Head,
-}
-
-/// Body of a request.
-#[derive(Debug, Clone)]
-pub enum Body {
-    /// Sent as `text/plain; charset=utf-8` unless a header says otherwise.
-    Text(Text),
-    /// Sent as `application/json`.
-    Json(JsonText),
-    /// Sent as `application/x-www-form-urlencoded`.
-    Form(Vec<(String, Text)>),
 }
 
 /// What a response must be; an operation that breaks it is an error.

@@ -8,6 +8,7 @@
 //! # Layout
 //! - [`plan`]: the validated plan and what is common to its scenarios
 //! - [`flow`]: the steps of a scenario
+//! - [`http`]: how requests are sent, and their bodies
 //! - [`load`]: how much load, when
 //! - [`schedule`]: ordinal → intended offset
 //! - [`planned`]: what a plan asks for before anything has run
@@ -17,6 +18,7 @@
 
 pub mod file;
 pub mod flow;
+pub mod http;
 pub mod load;
 pub mod plan;
 pub mod planned;

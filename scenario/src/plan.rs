@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use groundswell_stats::StepId;
 
-use crate::flow::{StatusSet, Step, StepKind, Text};
+use crate::flow::{StatusSet, Step, StepKind};
+use crate::http::HttpOptions;
 use crate::load::Load;
 use crate::threshold::Threshold;
 
@@ -68,66 +69,6 @@ pub struct Ready {
     pub status: StatusSet,
     /// Give up after this long (default 30 s): exit code 4.
     pub within: Duration,
-}
-
-/// `http:` defaults of every HTTP step.
-#[derive(Debug, Clone)]
-pub struct HttpOptions {
-    /// Whole-operation limit (default 10 s).
-    pub timeout: Duration,
-    /// Protocol version.
-    pub version: HttpVersion,
-    /// Who owns connections.
-    pub connections: Connections,
-    /// What carries requests.
-    pub transport: TransportKind,
-    /// Keep cookies for each user (default true).
-    pub cookies: bool,
-    /// Headers sent with every request.
-    pub headers: Vec<(String, Text)>,
-    /// Accept any certificate. Shown in the report.
-    pub insecure: bool,
-}
-
-impl HttpOptions {
-    /// Do they add the same to every request?
-    pub fn is_constant(&self) -> bool {
-        self.headers.iter().all(|(_, text)| matches!(text, Text::Literal(_)))
-    }
-}
-
-/// Which HTTP version to speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HttpVersion {
-    /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
-    #[default]
-    Auto,
-    /// HTTP/1.1 only.
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-}
-
-/// What carries requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TransportKind {
-    /// Connections of the worker's own, with the time of each phase.
-    #[default]
-    Direct,
-    /// The reqwest library.
-    Reqwest,
-}
-
-/// Who owns connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Connections {
-    /// Every user has its own, kept alive between its requests, as a browser does.
-    #[default]
-    PerUser,
-    /// The users of one worker share a pool.
-    Shared,
-    /// A new connection for every request.
-    PerRequest,
 }
 
 /// One named data set, read from CSV.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use groundswell_stats::StepId;
 
 use crate::flow::Step;
+use crate::http::Connections;
 use crate::load::Load;
-use crate::plan::{Connections, Phase, ScenarioStart};
+use crate::plan::{Phase, ScenarioStart};
 use crate::schedule::{Attendance, Schedule};
 use crate::{Plan, Scenario, Share};
 

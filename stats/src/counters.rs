@@ -31,6 +31,9 @@ pub struct Counters {
     pub shed: BTreeMap<Cow<'static, str>, u64>,
     /// Operations that nobody tried to start, by reason.
     pub not_generated: BTreeMap<Cow<'static, str>, u64>,
+    /// Requests that operations made beyond their first: redirects followed, challenges answered, stale connections
+    /// replaced. The target has seen `issued - unsent + follow_ups` requests, less those that did not reach it.
+    pub follow_ups: u64,
     /// WebSocket messages sent.
     pub messages_sent: u64,
     /// WebSocket messages received.
@@ -55,6 +58,7 @@ impl Counters {
             unsent: sums("unsent", &self.unsent, &other.unsent)?,
             shed: sums("shed", &self.shed, &other.shed)?,
             not_generated: sums("not generated", &self.not_generated, &other.not_generated)?,
+            follow_ups: sum("follow-ups", self.follow_ups, other.follow_ups)?,
             messages_sent: sum("messages sent", self.messages_sent, other.messages_sent)?,
             messages_received: sum("messages received", self.messages_received, other.messages_received)?,
             bytes_sent: sum("bytes sent", self.bytes_sent, other.bytes_sent)?,
@@ -130,6 +134,7 @@ mod tests {
             unsent: [(ErrorClass::new("no_free_port"), 2)].into(),
             shed: [("max_in_flight".into(), 2)].into(),
             not_generated: [("interrupted".into(), 1)].into(),
+            follow_ups: 4,
             messages_sent: 5,
             messages_received: 6,
             bytes_sent: 100,
@@ -160,7 +165,7 @@ mod tests {
         twice.add(&account()).unwrap();
         assert_eq!((twice.scheduled, twice.issued, twice.ok, twice.errors), (24, 18, 6, 2));
         assert_eq!((twice.timeout, twice.aborted, twice.messages_sent, twice.messages_received), (2, 2, 10, 12));
-        assert_eq!((twice.bytes_sent, twice.bytes_received), (200, 400));
+        assert_eq!((twice.bytes_sent, twice.bytes_received, twice.follow_ups), (200, 400, 8));
         assert_eq!(twice.errors_by_class[&ErrorClass::new("status_503")], 2);
         assert_eq!((twice.shed_in_all(), twice.not_generated_in_all(), twice.unsent_in_all()), (4, 2, 4));
     }

@@ -22,12 +22,16 @@ pub enum Kind {
     /// Intended start to a free place in flight, of operations that had to wait for one. Response time is this, send lag
     /// and service time together.
     Queue,
-    /// Name looked up and connection opened, of operations that had to open one.
+    /// Connection opened, of operations that had to open one.
     Connect,
     /// TLS handshake, of operations that had to make one.
     Tls,
     /// Request sent to first byte of the response, of HTTP operations that were answered.
     FirstByte,
+    /// Name looked up, of operations that had to ask the name server.
+    Dns,
+    /// First byte of the response to its last, of HTTP operations that were answered.
+    Body,
 }
 
 impl Kind {
@@ -41,10 +45,12 @@ impl Kind {
         Kind::Connect,
         Kind::Tls,
         Kind::FirstByte,
+        Kind::Dns,
+        Kind::Body,
     ];
 
     /// Number of kinds; `kind as usize` is below it.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 10;
 
     /// Response time whatever the outcome: what quantiles are taken of, so that they never improve because requests
     /// hung.

@@ -72,17 +72,20 @@ impl Recorder {
                 Kind::ResponseFailed
             }
         };
+        count(&mut counters.follow_ups, sample.follow_ups);
         count(&mut counters.bytes_sent, sample.bytes_sent);
         count(&mut counters.bytes_received, sample.bytes_received);
         series[response as usize].record(sample.response_us);
         series[Kind::Service as usize].record(sample.service_us);
         series[Kind::SendLag as usize].record(sample.send_lag_us);
-        let Phases { queue_us, connect_us, tls_us, first_byte_us } = sample.phases;
+        let Phases { queue_us, dns_us, connect_us, tls_us, first_byte_us, body_us } = sample.phases;
         let parts = [
             (Kind::Queue, queue_us),
+            (Kind::Dns, dns_us),
             (Kind::Connect, connect_us),
             (Kind::Tls, tls_us),
             (Kind::FirstByte, first_byte_us),
+            (Kind::Body, body_us),
         ];
         for (kind, part_us) in parts {
             if let Some(part_us) = part_us {
@@ -178,8 +181,9 @@ mod tests {
                 response_us,
                 service_us: response_us - 1,
                 send_lag_us: 1,
-                phases: Phases { queue_us: None, connect_us: Some(3), tls_us: None, first_byte_us: Some(5) },
+                phases: Phases { connect_us: Some(3), first_byte_us: Some(5), body_us: Some(1), ..Phases::default() },
                 outcome,
+                follow_ups: 2,
                 bytes_sent: 7,
                 bytes_received: 9,
             });
@@ -197,6 +201,7 @@ mod tests {
             unsent: [(ErrorClass::new("no_free_port"), 1)].into(),
             shed: [("max_in_flight".into(), 4)].into(),
             not_generated: [("interrupted".into(), 2)].into(),
+            follow_ups: 8,
             messages_sent: 3,
             messages_received: 5,
             bytes_sent: 28,
@@ -204,7 +209,8 @@ mod tests {
         };
         assert_eq!(sealed[&step].counters, counters);
         let figures = |kind| (sealed[&step].series(kind).count, sealed[&step].series(kind).sum_us);
-        assert_eq!(Kind::ALL.map(figures), [(1, 10), (3, 90), (4, 96), (4, 4), (0, 0), (4, 12), (0, 0), (4, 20)]);
+        let expected = [(1, 10), (3, 90), (4, 96), (4, 4), (0, 0), (4, 12), (0, 0), (4, 20), (0, 0), (4, 4)];
+        assert_eq!(Kind::ALL.map(figures), expected);
     }
 
     proptest! {

@@ -22,12 +22,16 @@ pub enum Outcome {
 pub struct Phases {
     /// Waited for a place in flight.
     pub queue_us: Option<u64>,
-    /// Name looked up and connection opened.
+    /// Name looked up.
+    pub dns_us: Option<u64>,
+    /// Connection opened.
     pub connect_us: Option<u64>,
     /// TLS handshake.
     pub tls_us: Option<u64>,
     /// Request sent to first byte of the response.
     pub first_byte_us: Option<u64>,
+    /// First byte of the response to its last.
+    pub body_us: Option<u64>,
 }
 
 /// One finished operation.
@@ -45,6 +49,8 @@ pub struct Sample {
     pub phases: Phases,
     /// How it ended.
     pub outcome: Outcome,
+    /// Requests it made beyond its first.
+    pub follow_ups: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.

@@ -33,12 +33,13 @@ pub(crate) fn samples(most: usize) -> impl Strategy<Value = Vec<Sample>> {
             service_us,
             send_lag_us,
             phases: Phases {
-                queue_us: None,
                 connect_us: bytes.checked_sub(90),
-                tls_us: None,
                 first_byte_us: Some(service_us / 2),
+                body_us: Some(service_us / 4),
+                ..Phases::default()
             },
             outcome,
+            follow_ups: bytes % 3,
             bytes_sent: bytes,
             bytes_received: 2 * bytes,
         },

@@ -193,6 +193,7 @@ mod tests {
             send_lag_us: 0,
             phases: Phases::default(),
             outcome: Outcome::Ok,
+            follow_ups: 0,
             bytes_sent: 0,
             bytes_received: 0,
         };

@@ -1,5 +1,6 @@
 //! One user's way through the flow of its scenario: accounting, pauses, HTTP steps.
 
+mod body;
 mod request;
 mod websocket;
 
@@ -19,7 +20,7 @@ use super::phase::Phase;
 use super::recording::Recording;
 use super::render::Variables;
 use crate::clock::micros;
-use crate::transport::{Failure, Transport};
+use crate::transport::{Client, Failure};
 use websocket::OpenSocket;
 
 /// Pause after an iteration that issued nothing: without it a user whose every step is skipped would spin.
@@ -35,7 +36,7 @@ pub(super) struct UserNumber(pub(super) u64);
 /// A virtual user: its cookies, connections and variables.
 pub(super) struct User {
     number: UserNumber,
-    transport: Transport,
+    client: Client,
     /// What every iteration starts with.
     constants: Variables,
     variables: Variables,
@@ -67,7 +68,7 @@ impl User {
             .map(|(name, value)| (Arc::from(name.as_str()), Value::from(Serde(value))))
             .collect();
         constants.insert("user".into(), Value::from(number.0));
-        User { number, transport: context.transport(), variables: Variables::new(), constants }
+        User { number, client: context.clients.client(number.0), variables: Variables::new(), constants }
     }
 
     /// Takes the next row of each data set that the scenario uses; false when one has run out.

@@ -7,6 +7,7 @@
 //! - `worker`: a worker thread and what it answers
 //! - `dispatch`: the arrivals of an open load, each at its time
 //! - `phase`: the load models: users, arrivals, iterations
+//! - `readiness`: is the target there?
 //! - `iteration`: one user's way through the flow
 //! - `check`: expectations and captures
 //! - `render`: templates
@@ -16,38 +17,37 @@ mod check;
 mod dispatch;
 mod iteration;
 mod phase;
+mod readiness;
 mod recording;
 mod render;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use groundswell_scenario::plan::Ready;
 use groundswell_scenario::{Plan, Share};
-use groundswell_stats::{Delta, Phases};
+use groundswell_stats::Delta;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::machine::{MachineLoad, MachineMeter, permille};
-use crate::transport::{Failure, HttpTransport, Request, ReqwestTransport, Target, Tls};
+use crate::transport::Setup;
 use worker::{Command, WorkerSpec};
 
 /// Commands that wait for one busy worker; the session sends at most a start, a stop and a seal at a time.
 const COMMAND_QUEUE: usize = 8;
-/// Pause between two tries of the readiness check.
-const READY_PAUSE: Duration = Duration::from_millis(250);
-/// Limit of one try of the readiness check.
-const READY_TRY: Duration = Duration::from_secs(5);
 
 /// Why an agent can't take part in a run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
     #[error("TLS can't be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] crate::transport::TlsError),
+    #[error("{address} (http.bind) is not an address of this machine: {source}")]
+    Bind { address: IpAddr, source: std::io::Error },
     #[error("the HTTP client can't be set up: {0}")]
     Http(#[from] reqwest::Error),
     #[error("worker thread can't be started: {0}")]
@@ -80,7 +80,7 @@ pub(crate) struct Sealed {
 /// The workers of one run.
 pub(crate) struct Engine {
     plan: Arc<Plan>,
-    tls: Tls,
+    setup: Setup,
     workers: Vec<Worker>,
     finished: mpsc::Receiver<()>,
     machine: MachineMeter,
@@ -106,14 +106,18 @@ pub(crate) struct EngineOptions {
 impl Engine {
     /// Starts the workers; they wait for [`Engine::start`].
     pub(crate) fn prepare(plan: Arc<Plan>, share: &Share, options: &EngineOptions) -> Result<Self, PrepareError> {
-        let tls = Tls::new(plan.http.insecure)?;
+        let setup = Setup::new(&plan)?;
+        for address in &plan.http.network.bind {
+            let bound = std::net::UdpSocket::bind((*address, 0));
+            bound.map_err(|source| PrepareError::Bind { address: *address, source })?;
+        }
         let (finished_tx, finished) = mpsc::channel(options.workers.max(1) as usize);
         let mut workers = Vec::new();
         for index in 0..options.workers.max(1) {
             let spec = WorkerSpec {
                 plan: Arc::clone(&plan),
                 share: share.split(index, options.workers.max(1)),
-                tls: tls.clone(),
+                setup: setup.clone(),
                 raw_samples: raw_file(options, index)?,
             };
             let load = spec.prepare()?;
@@ -125,18 +129,12 @@ impl Engine {
                 .map_err(PrepareError::Thread)?;
             workers.push(Worker { commands, thread: Some(thread) });
         }
-        Ok(Engine { plan, tls, workers, finished, machine: MachineMeter::new(), sealed_until_us: 0 })
+        Ok(Engine { plan, setup, workers, finished, machine: MachineMeter::new(), sealed_until_us: 0 })
     }
 
     /// Waits until the target's readiness check holds; else says what it answered last.
     pub(crate) fn check_target(&self) -> impl Future<Output = Result<(), String>> + use<> {
-        let (plan, tls) = (Arc::clone(&self.plan), self.tls.clone());
-        async move {
-            match &plan.ready {
-                None => Ok(()),
-                Some(ready) => wait_until_ready(&plan, ready, &tls).await,
-            }
-        }
+        readiness::check(Arc::clone(&self.plan), self.setup.clone())
     }
 
     /// Starts the load at T0.
@@ -217,40 +215,5 @@ fn raw_file(options: &EngineOptions, worker: u32) -> Result<Option<std::fs::File
     match std::fs::File::create(&path) {
         Ok(file) => Ok(Some(file)),
         Err(source) => Err(PrepareError::RawSamples { path, source }),
-    }
-}
-
-async fn wait_until_ready(plan: &Plan, ready: &Ready, tls: &Tls) -> Result<(), String> {
-    let deadline = Instant::now() + ready.within;
-    let client = ReqwestTransport::new(&plan.http, tls).map_err(|error| error.to_string())?;
-    let url = plan.target.join(&ready.url).map_err(|error| format!("{}: {error}", ready.url))?;
-    let target = Target::new(url.clone()).map_err(|error| error.to_string())?;
-    loop {
-        let request = Request {
-            method: http::Method::GET,
-            target: Arc::clone(&target),
-            headers: http::HeaderMap::new(),
-            body: None,
-            timeout: READY_TRY.min(deadline.saturating_duration_since(Instant::now())),
-            keep_body: false,
-        };
-        let answer = match client.send(request, &mut Phases::default()).await {
-            Ok(response) if ready.status.contains(response.status) => return Ok(()),
-            Ok(response) => format!("it answered with status {}", response.status),
-            Err(Failure::Timeout) => "it did not answer in time".to_owned(),
-            Err(Failure::Unsent(class)) => {
-                format!("this machine could not ask it: {}", class.as_str().replace('_', " "))
-            }
-            Err(Failure::Error(class)) => match class.as_str() {
-                "dns" => "its name could not be resolved".to_owned(),
-                "connection_refused" => "nothing listens there".to_owned(),
-                other => format!("the check failed: {}", other.replace('_', " ")),
-            },
-        };
-        if Instant::now() + READY_PAUSE >= deadline {
-            let within = humantime::format_duration(ready.within);
-            return Err(format!("{url} was not ready within {within}; {answer}"));
-        }
-        tokio::time::sleep(READY_PAUSE).await;
     }
 }

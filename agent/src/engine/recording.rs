@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::rc::Rc;
 
-use groundswell_stats::{Outcome, Phases, Recorder, Sample, StepDelta, StepId};
+use groundswell_stats::{Outcome, Recorder, Sample, StepDelta, StepId};
 use tokio::time::Instant;
 
 use crate::clock::micros;
+use crate::transport::Progress;
 
 /// The recorder of one worker with what stands beside it.
 pub(super) struct Recording {
@@ -66,7 +67,7 @@ impl Recording {
             intended,
             ready: intended,
             sent: Instant::now(),
-            phases: Phases::default(),
+            progress: Progress::default(),
             ended: false,
         }
     }
@@ -126,7 +127,7 @@ pub(super) struct Operation {
     /// When nothing but this generator held it back.
     ready: Instant,
     sent: Instant,
-    phases: Phases,
+    progress: Progress,
     ended: bool,
 }
 
@@ -140,13 +141,13 @@ impl Operation {
     /// It had to wait until then for a place in flight.
     pub(super) fn queued_until(mut self, free: Instant) -> Self {
         self.ready = free.max(self.intended);
-        self.phases.queue_us = Some(micros(self.ready.saturating_duration_since(self.intended)));
+        self.progress.phases.queue_us = Some(micros(self.ready.saturating_duration_since(self.intended)));
         self
     }
 
-    /// Where its time goes.
-    pub(super) fn phases(&mut self) -> &mut Phases {
-        &mut self.phases
+    /// How far it has come; recorded with it, however it ends.
+    pub(super) fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
     }
 
     pub(super) fn intended(&self) -> Instant {
@@ -154,19 +155,21 @@ impl Operation {
     }
 
     /// Ends it well or with a failure.
-    pub(super) fn end(mut self, finished: Instant, outcome: Outcome, bytes_sent: u64, bytes_received: u64) {
-        self.record(finished, outcome, bytes_sent, bytes_received);
+    pub(super) fn end(mut self, finished: Instant, outcome: Outcome) {
+        self.record(finished, outcome);
     }
 
-    fn record(&mut self, finished: Instant, outcome: Outcome, bytes_sent: u64, bytes_received: u64) {
+    fn record(&mut self, finished: Instant, outcome: Outcome) {
         self.ended = true;
+        let Progress { phases, bytes_sent, bytes_received, follow_ups } = self.progress;
         self.recording.finished(&Sample {
             step: self.step,
             response_us: micros(finished.saturating_duration_since(self.intended)),
             service_us: micros(finished.saturating_duration_since(self.sent)),
             send_lag_us: micros(self.sent.saturating_duration_since(self.ready)),
-            phases: self.phases,
+            phases,
             outcome,
+            follow_ups,
             bytes_sent,
             bytes_received,
         });
@@ -176,7 +179,7 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         if !self.ended {
-            self.record(Instant::now(), Outcome::Aborted, 0, 0);
+            self.record(Instant::now(), Outcome::Aborted);
         }
     }
 }
@@ -202,7 +205,7 @@ mod tests {
         advance(Duration::from_secs(2)).await;
         let operation = recording.begin(STEP, intended);
         advance(Duration::from_millis(5)).await;
-        operation.end(Instant::now(), Outcome::Ok, 0, 0);
+        operation.end(Instant::now(), Outcome::Ok);
         let sealed = recording.seal();
         let step = &sealed[&STEP];
         let least = |kind| step.series(kind).min_us;

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use groundswell_scenario::file::template;
-use groundswell_scenario::flow::{Body, Comparison, Expect, JsonText, Send, Step, Text};
+use groundswell_scenario::flow::{Comparison, Expect, JsonText, Send, Step, Text};
+use groundswell_scenario::http::{Auth, Body, PartValue};
 use groundswell_scenario::plan::{AtEnd, DataSet};
 use groundswell_scenario::{Plan, Share};
 use minijinja::value::Rest;
@@ -31,7 +32,8 @@ impl Templates {
         let mut names = Vec::new();
         for scenario in &plan.scenarios {
             let mut sources = Sources::default();
-            plan.http.headers.iter().for_each(|(_, value)| sources.text(value));
+            sources.pairs(&plan.http.headers);
+            sources.auth(plan.http.auth.as_ref());
             scenario.flow.iter().for_each(|step| sources.step(step));
             let mut used = BTreeSet::new();
             for source in sources.templates {
@@ -102,12 +104,8 @@ impl Sources {
                 self.text(&request.url);
                 self.pairs(&request.query);
                 self.pairs(&request.headers);
-                match &request.body {
-                    Some(Body::Text(text)) => self.text(text),
-                    Some(Body::Json(json)) => self.json(json),
-                    Some(Body::Form(fields)) => self.pairs(fields),
-                    None => {}
-                }
+                self.auth(request.auth.as_ref().and_then(Option::as_ref));
+                self.body(request.body.as_ref());
                 self.expect(&request.expect);
             }
             Step::Websocket(timed) => {
@@ -127,6 +125,24 @@ impl Sources {
             }
             Step::Close(_) | Step::Think(_) => {}
             Step::Repeat { flow, .. } | Step::Group { flow, .. } => flow.iter().for_each(|step| self.step(step)),
+        }
+    }
+
+    fn auth(&mut self, auth: Option<&Auth>) {
+        auth.into_iter().flat_map(Auth::texts).for_each(|text| self.text(text));
+    }
+
+    fn body(&mut self, body: Option<&Body>) {
+        match body {
+            Some(Body::Text(text)) => self.text(text),
+            Some(Body::Json(json)) => self.json(json),
+            Some(Body::Form(fields)) => self.pairs(fields),
+            Some(Body::Multipart(parts)) => parts.iter().for_each(|part| {
+                if let PartValue::Text(text) = &part.value {
+                    self.text(text);
+                }
+            }),
+            Some(Body::File(_) | Body::Stream(_)) | None => {}
         }
     }
 

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_scenario::plan::{Connections, ScenarioStart};
+use groundswell_scenario::plan::ScenarioStart;
 use groundswell_scenario::{Plan, Share};
 use groundswell_stats::{StepDelta, StepId};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use super::render::{DataFeed, Templates};
 use crate::clock::{RunClock, micros};
 use crate::machine::thread_waited;
 use crate::timer::Timer;
-use crate::transport::{Request, Tls, Transport};
+use crate::transport::{Clients, Request, Setup};
 
 /// What a worker is told.
 pub(super) enum Command {
@@ -52,7 +52,7 @@ pub(super) struct WorkerSealed {
 pub(super) struct WorkerSpec {
     pub(super) plan: Arc<Plan>,
     pub(super) share: Share,
-    pub(super) tls: Tls,
+    pub(super) setup: Setup,
     pub(super) raw_samples: Option<File>,
 }
 
@@ -66,7 +66,7 @@ impl WorkerSpec {
     pub(super) fn prepare(self) -> Result<PreparedWorker, PrepareError> {
         let templates = Templates::of(&self.plan)?;
         // The worker makes its own on its own thread; what can fail there fails here first.
-        Transport::new(&self.plan.http, &self.tls)?;
+        Clients::new(self.setup.clone(), &self.share)?;
         Ok(PreparedWorker { spec: self, templates })
     }
 }
@@ -80,11 +80,10 @@ pub(super) struct Context {
     pub(super) recording: Rc<Recording>,
     pub(super) templates: Templates,
     pub(super) data: Vec<DataFeed>,
-    pub(super) tls: Tls,
     pub(super) stop: Rc<StopSignal>,
     /// Requests without templates, built once, by scenario and slot.
-    pub(super) constant_requests: RefCell<HashMap<(usize, u32), Request>>,
-    transport: Transport,
+    pub(super) constant_requests: RefCell<HashMap<(usize, u32), Rc<Request>>>,
+    pub(super) clients: Clients,
     ended: Vec<CancellationToken>,
 }
 
@@ -119,38 +118,26 @@ impl Context {
             () = self.timer.sleep_until(deadline) => true,
         }
     }
-
-    /// The connections of one user.
-    pub(super) fn transport(&self) -> Transport {
-        match self.plan.http.connections {
-            Connections::Shared | Connections::PerRequest => self.transport.clone(),
-            Connections::PerUser => self.transport.another(&self.plan.http, &self.tls),
-        }
-    }
 }
 
 /// The worker's thread. Ends when the command channel is closed.
 pub(super) fn run(worker: PreparedWorker, commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "a worker's runtime can't be started");
             return;
         }
     };
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, serve(worker, commands, finished));
-    // What was cut off is dropped within the runtime: a connection that goes back to its pool may start a task.
-    let _within = runtime.enter();
-    drop(tasks);
+    runtime.block_on(serve(worker, commands, finished));
 }
 
 async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
     let PreparedWorker { mut spec, templates } = worker;
-    let transport = match Transport::new(&spec.plan.http, &spec.tls) {
-        Ok(transport) => transport,
+    let clients = match Clients::new(spec.setup, &spec.share) {
+        Ok(clients) => clients,
         Err(error) => {
-            tracing::error!(%error, "a worker's transport can't be set up");
+            tracing::error!(%error, "a worker's HTTP client can't be set up");
             return;
         }
     };
@@ -177,10 +164,9 @@ async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, fi
         timer: Timer::new(),
         recording: Rc::clone(&recording),
         templates,
-        tls: spec.tls,
         stop: Rc::clone(&stop),
         constant_requests: RefCell::default(),
-        transport,
+        clients,
     });
     let mut load = Some(Box::pin(all_scenarios(Rc::clone(&context))));
     let mut driver = pin!(context.timer.drive());

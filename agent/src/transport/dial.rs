@@ -1,64 +1,181 @@
 //! Opens connections: name, TCP, TLS, each timed.
 
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use groundswell_stats::Phases;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use url::Url;
+use tokio_rustls::client::TlsStream;
 
-use super::Failure;
-use crate::clock::micros;
+use super::resolve::Resolver;
+use super::target::Origin;
+use super::{Failure, spend};
 
-/// A connection with or without TLS.
-pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> ByteStream for T {}
+/// How connections of one worker are opened.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    resolver: Resolver,
+    tls: Arc<ClientConfig>,
+    /// Asked for and checked in place of the host.
+    server_name: Option<String>,
+    /// Source addresses; the machine's choice where empty.
+    bind: Vec<IpAddr>,
+    /// Of the connections so far, for the next source address.
+    turn: Cell<usize>,
+    /// Limit of name, TCP and TLS together.
+    limit: Option<Duration>,
+}
 
 /// An open connection.
 pub(super) struct Dialled {
-    pub(super) stream: Box<dyn ByteStream>,
+    pub(super) stream: Stream,
     /// TLS agreed on HTTP/2.
     pub(super) is_http2: bool,
 }
 
-/// Connects to the host of a URL; `tls` is used where its scheme wants it.
-pub(super) async fn dial(url: &Url, tls: &Arc<ClientConfig>, phases: &mut Phases) -> Result<Dialled, Failure> {
-    let started = Instant::now();
-    let host = url.host_str().ok_or_else(|| Failure::class("dns"))?;
-    // An IPv6 literal stands in brackets in a URL but not in a lookup.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = connect(host, url.port_or_known_default().unwrap_or(80)).await?;
-    let connected = Instant::now();
-    phases.connect_us = Some(micros(connected.saturating_duration_since(started)));
-    // Without it a small message waits for the acknowledgement of the last one.
-    stream.set_nodelay(true).map_err(|error| Failure::of_io(&error, "connect_failed"))?;
-    if !matches!(url.scheme(), "https" | "wss") {
-        return Ok(Dialled { stream: Box::new(stream), is_http2: false });
-    }
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::class("tls"))?;
-    let stream =
-        TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => Failure::class("tls_closed"),
-            _ => Failure::of_chain(&error, "tls"),
-        })?;
-    phases.tls_us = Some(micros(connected.elapsed()));
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok(Dialled { stream: Box::new(stream), is_http2 })
+/// A connection with or without TLS.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The first address that answers.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(|error| Failure::of_io(&error, "dns"))?;
-    let mut failure = Failure::class("dns");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = Failure::of_io(&error, "connect_failed"),
+impl Dialler {
+    pub(super) fn new(
+        resolver: Resolver,
+        tls: Arc<ClientConfig>,
+        options: &groundswell_scenario::http::HttpOptions,
+    ) -> Self {
+        Dialler {
+            resolver,
+            tls,
+            server_name: options.tls.server_name.clone(),
+            bind: options.network.bind.clone(),
+            turn: Cell::new(0),
+            limit: options.connect_timeout,
         }
     }
-    Err(failure)
+
+    /// Opens a connection.
+    pub(super) async fn dial(&self, origin: &Origin, phases: &mut Phases) -> Result<Dialled, Failure> {
+        match self.limit {
+            None => self.open(origin, phases).await,
+            Some(limit) => timeout(limit, self.open(origin, phases))
+                .await
+                .unwrap_or_else(|_| Err(Failure::class("connect_timeout"))),
+        }
+    }
+
+    async fn open(&self, origin: &Origin, phases: &mut Phases) -> Result<Dialled, Failure> {
+        let mut started = Instant::now();
+        let resolved = self.resolver.resolve(origin).await;
+        if resolved.looked_up {
+            started = spend(&mut phases.dns_us, started);
+        }
+        let stream = self.connect(&resolved.addresses).await?;
+        let connected = spend(&mut phases.connect_us, started);
+        // Without it a small message waits for the acknowledgement of the last one.
+        stream.set_nodelay(true).map_err(|error| Failure::of_io(&error, "connect_failed"))?;
+        if !origin.secure {
+            return Ok(Dialled { stream: Stream::Plain(stream), is_http2: false });
+        }
+        let name = self.server_name.as_ref().unwrap_or(&origin.host).clone();
+        let name = ServerName::try_from(name).map_err(|_| Failure::class("tls"))?;
+        let stream =
+            TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await.map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Failure::class("tls_closed"),
+                    _ => Failure::of_chain(&error, "tls"),
+                }
+            })?;
+        spend(&mut phases.tls_us, connected);
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Dialled { stream: Stream::Tls(Box::new(stream)), is_http2 })
+    }
+
+    /// The first address that answers.
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+        let mut failure = Failure::class("dns");
+        for address in addresses {
+            match self.connect_to(*address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = Failure::of_io(&error, "connect_failed"),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let sources = self.bind.iter().filter(|source| source.is_ipv4() == address.is_ipv4());
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let Some(source) = sources.clone().nth(turn % sources.count().max(1)) else {
+            if self.bind.is_empty() {
+                return TcpStream::connect(address).await;
+            }
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "no source address of this family"));
+        };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.bind(SocketAddr::new(*source, 0))?;
+        socket.connect(address).await
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
 }

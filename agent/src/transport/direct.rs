@@ -1,284 +1,153 @@
-//! HTTP over hyper's connections, driven on the worker's own runtime: HTTP/1.1 and HTTP/2, TLS, cookies, with the time of
-//! each phase. What the transport does for one request is what the target sees: no redirect, no retry.
+//! HTTP over hyper's connections, driven on the worker's own runtime: HTTP/1.1 and HTTP/2, TLS, with the time of each
+//! phase. What it does for one request is what the target sees: one request.
+//!
+//! # Layout
+//! - `connection`: one connection, and a request on it
+//! - `pool`: the connections of one owner
 
-use std::cell::RefCell;
+mod connection;
+mod pool;
+
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cookie_store::CookieStore;
-use groundswell_scenario::plan::{Connections, HttpOptions, HttpVersion};
-use groundswell_stats::Phases;
-use http::Version;
-use http::header::{ACCEPT, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use groundswell_scenario::Share;
+use groundswell_scenario::http::{Connections, HttpOptions, HttpVersion};
+use http::Method;
 use tokio::time::{Instant, timeout};
-use url::Url;
 
-use super::dial::{Dialled, dial};
-use super::target::{Origin, Target};
-use super::{Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Request, Response, Tls};
-use crate::clock::micros;
+use super::dial::Dialler;
+use super::resolve::Resolver;
+use super::tls::Tls;
+use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Progress, Request, Response, spend};
+use connection::{Broken, Incoming};
+use pool::{Lease, Pool};
 
-const AGENT: &str = concat!("groundswell/", env!("CARGO_PKG_VERSION"));
-
-/// One owner of connections and cookies; clones share them.
-#[derive(Clone)]
-pub(crate) struct DirectTransport {
-    inner: Rc<Inner>,
+/// One owner of connections.
+pub(super) struct Direct {
+    settings: Rc<Settings>,
+    pool: Pool,
 }
 
-struct Inner {
-    tls: Arc<ClientConfig>,
+/// What all owners of a worker share.
+struct Settings {
+    dialler: Dialler,
     version: HttpVersion,
-    /// Connections are closed after one request.
-    once: bool,
-    /// A user talks to few origins, so looking through a list is faster than hashing.
-    idle: RefCell<Vec<(Origin, Vec<Connection>)>>,
-    /// None where cookies are not kept.
-    cookies: Option<RefCell<CookieStore>>,
+    connections: Connections,
+    /// Most connections of this worker to an origin.
+    most: Option<usize>,
+    first_byte_timeout: Option<Duration>,
+    retry_stale: bool,
+    max_body: u64,
 }
 
-enum Connection {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    /// Carries many requests at once.
-    Http2(http2::SendRequest<Full<Bytes>>),
-}
-
-/// Spawns on the worker's own set of tasks.
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread
-where
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
-}
-
-impl DirectTransport {
-    pub(crate) fn new(options: &HttpOptions, tls: &Tls) -> Self {
+impl Direct {
+    pub(super) fn new(resolver: &Resolver, tls: &Tls, options: &HttpOptions, share: &Share) -> Rc<Self> {
         let mut config = tls.config();
         config.alpn_protocols = match options.version {
             HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
             HttpVersion::Http2 => vec![b"h2".to_vec()],
         };
-        let own_cookies = options.cookies && options.connections == Connections::PerUser;
-        DirectTransport::of(
-            Arc::new(config),
-            options.version,
-            options.connections == Connections::PerRequest,
-            own_cookies,
-        )
+        let most = match options.connections {
+            Connections::Shared { most: Some(most) } => {
+                Some(usize::try_from(share.count_below(u64::from(most))).unwrap_or(usize::MAX).max(1))
+            }
+            _ => None,
+        };
+        let settings = Rc::new(Settings {
+            dialler: Dialler::new(resolver.clone(), Arc::new(config), options),
+            version: options.version,
+            connections: options.connections,
+            most,
+            first_byte_timeout: options.first_byte_timeout,
+            retry_stale: options.retry_stale,
+            max_body: options.max_body.unwrap_or(u64::MAX),
+        });
+        Rc::new(Direct { pool: Pool::new(Rc::clone(&settings)), settings })
     }
 
     /// Another owner with the same settings.
-    pub(crate) fn another(&self) -> Self {
-        let Inner { tls, version, once, cookies, .. } = &*self.inner;
-        DirectTransport::of(Arc::clone(tls), *version, *once, cookies.is_some())
+    pub(super) fn another(&self) -> Rc<Self> {
+        let settings = Rc::clone(&self.settings);
+        Rc::new(Direct { pool: Pool::new(Rc::clone(&settings)), settings })
     }
 
-    fn of(tls: Arc<ClientConfig>, version: HttpVersion, once: bool, own_cookies: bool) -> Self {
-        let cookies = own_cookies.then(RefCell::default);
-        DirectTransport { inner: Rc::new(Inner { tls, version, once, idle: RefCell::default(), cookies }) }
-    }
-
-    async fn exchange(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
-        let (target, keep_body) = (Arc::clone(&request.target), request.keep_body);
-        let mut message = self.message(request)?;
-        loop {
-            let (mut connection, reused) = match self.take_idle(&target.origin).await {
-                Some(connection) => (connection, true),
-                None => (self.open(&target.url, phases).await?, false),
-            };
-            connection.address(&mut message, &target);
-            let sent = Instant::now();
-            match connection.send(message).await {
-                Ok(response) => {
-                    phases.first_byte_us = Some(micros(sent.elapsed()));
-                    return self.read(response, &target, keep_body, connection).await;
-                }
-                // The target closed an idle connection before a byte of the request was written: it has not seen it.
-                Err((_, Some(unsent))) if reused => message = unsent,
-                Err((error, _)) => return Err(classify(&error)),
-            }
-        }
-    }
-
-    fn message(&self, request: Request) -> Result<http::Request<Full<Bytes>>, Failure> {
-        let mut message = http::Request::new(Full::new(request.body.unwrap_or_default()));
-        *message.method_mut() = request.method;
-        let headers = message.headers_mut();
-        *headers = request.headers;
-        add_missing(headers, ACCEPT, HeaderValue::from_static("*/*"));
-        add_missing(headers, USER_AGENT, HeaderValue::from_static(AGENT));
-        if let Some(cookies) = &self.inner.cookies
-            && !headers.contains_key(COOKIE)
-        {
-            let cookies = cookies.borrow();
-            let pairs: Vec<String> = cookies
-                .get_request_values(&request.target.url)
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            if !pairs.is_empty() {
-                let value = HeaderValue::from_str(&pairs.join("; ")).map_err(|_| Failure::class("protocol"))?;
-                headers.insert(COOKIE, value);
-            }
-        }
-        Ok(message)
-    }
-
-    /// An idle connection that is still open.
-    async fn take_idle(&self, origin: &Origin) -> Option<Connection> {
-        loop {
-            let mut connection = {
-                let mut idle = self.inner.idle.borrow_mut();
-                let (_, connections) = idle.iter_mut().find(|(known, _)| known == origin)?;
-                match connections.last()? {
-                    Connection::Http2(shared) if !shared.is_closed() => return Some(Connection::Http2(shared.clone())),
-                    _ => connections.pop()?,
-                }
-            };
-            if connection.is_ready().await {
-                return Some(connection);
-            }
-        }
-    }
-
-    async fn open(&self, url: &Url, phases: &mut Phases) -> Result<Connection, Failure> {
-        let Dialled { stream, is_http2 } = dial(url, &self.inner.tls, phases).await?;
-        let io = TokioIo::new(stream);
-        // With prior knowledge there is no TLS that could have agreed on it.
-        if is_http2 || self.inner.version == HttpVersion::Http2 {
-            let (sender, connection) = http2::handshake(OnThisThread, io).await.map_err(|error| classify(&error))?;
-            tokio::task::spawn_local(async move { drop(connection.await) });
-            return Ok(Connection::Http2(sender));
-        }
-        let (sender, connection) = http1::handshake(io).await.map_err(|error| classify(&error))?;
-        // How it ends, its last request tells.
-        tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Connection::Http1(sender))
-    }
-
-    /// Reads the response to its end and gives the connection back.
-    async fn read(
+    /// The head of the response, with the connection that its body comes over.
+    async fn head(
         &self,
-        response: http::Response<Incoming>,
-        target: &Target,
-        keep_body: bool,
-        connection: Connection,
-    ) -> Result<Response, Failure> {
-        let (parts, mut body) = response.into_parts();
-        self.keep_cookies(&parts.headers, &target.url);
-        let mut bytes_received = 0;
-        let mut kept = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|error| classify(&error))?.into_data() else { continue };
-            bytes_received += data.len() as u64;
-            if keep_body {
-                if kept.len() + data.len() > MAX_KEPT_BODY_BYTES {
-                    return Err(Failure::class("body_too_large"));
+        request: &Request,
+        extra: &Extra,
+        progress: &mut Progress,
+    ) -> Result<(Incoming, Lease, Instant), Failure> {
+        let mut may_retry = self.settings.retry_stale && is_idempotent(&request.method);
+        loop {
+            let mut lease = self.pool.take(&request.target.origin, &mut progress.phases).await?;
+            let message = lease.connection.message(request, extra);
+            let sent = Instant::now();
+            let answer = match self.settings.first_byte_timeout {
+                None => lease.connection.send(message, &mut progress.bytes_sent).await,
+                Some(limit) => timeout(limit, lease.connection.send(message, &mut progress.bytes_sent))
+                    .await
+                    .unwrap_or(Err(Broken { failure: Failure::class("first_byte_timeout"), is_unsent: false })),
+            };
+            match answer {
+                Ok(incoming) => {
+                    let arrived = spend(&mut progress.phases.first_byte_us, sent);
+                    return Ok((incoming, lease, arrived));
                 }
-                kept.extend_from_slice(&data);
+                // The target closed a kept connection before a byte of the request was written: it has not seen it.
+                Err(Broken { is_unsent: true, .. }) if lease.is_reused => {}
+                Err(Broken { failure, .. }) if may_retry && failure.is("stale_connection") => {
+                    may_retry = false;
+                    progress.follow_ups += 1;
+                }
+                Err(Broken { failure, .. }) => return Err(failure),
             }
-        }
-        if !self.inner.once && !connection.is_closed() {
-            self.keep(&target.origin, connection);
-        }
-        Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body: kept.freeze(), bytes_received })
-    }
-
-    fn keep(&self, origin: &Origin, connection: Connection) {
-        let mut idle = self.inner.idle.borrow_mut();
-        match idle.iter_mut().find(|(known, _)| known == origin) {
-            None => idle.push((origin.clone(), vec![connection])),
-            // One connection of HTTP/2 is enough for everyone.
-            Some((_, connections))
-                if matches!((&connection, connections.last()), (Connection::Http2(_), Some(Connection::Http2(_)))) => {}
-            Some((_, connections)) => connections.push(connection),
-        }
-    }
-
-    fn keep_cookies(&self, headers: &HeaderMap, url: &Url) {
-        let Some(cookies) = &self.inner.cookies else { return };
-        for value in headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
-            // A cookie that is malformed or for another host is not kept, as browsers do.
-            let _ = cookies.borrow_mut().parse(value, url);
         }
     }
 }
 
-impl HttpTransport for DirectTransport {
-    async fn send(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
-        match timeout(request.timeout, self.exchange(request, phases)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Timeout),
-        }
-    }
-}
-
-/// An error of a connection, with the request where it has certainly not been sent.
-type NotSent = (hyper::Error, Option<http::Request<Full<Bytes>>>);
-
-impl Connection {
-    fn is_closed(&self) -> bool {
-        match self {
-            Connection::Http1(sender) => sender.is_closed(),
-            Connection::Http2(sender) => sender.is_closed(),
-        }
-    }
-
-    /// Waits until it can take a request; false where it is closed.
-    async fn is_ready(&mut self) -> bool {
-        match self {
-            Connection::Http1(sender) => sender.ready().await.is_ok(),
-            Connection::Http2(sender) => sender.ready().await.is_ok(),
-        }
-    }
-
-    /// Writes the target into a request.
-    fn address(&self, message: &mut http::Request<Full<Bytes>>, target: &Target) {
-        match self {
-            Connection::Http1(_) => {
-                *message.uri_mut() = target.path.clone();
-                add_missing(message.headers_mut(), HOST, target.host.clone());
+impl HttpTransport for Direct {
+    async fn exchange(&self, request: &Request, extra: Extra, progress: &mut Progress) -> Result<Response, Failure> {
+        let (Incoming { status, headers, mut body }, mut lease, arrived) = self.head(request, &extra, progress).await?;
+        let mut kept = BytesMut::new();
+        let mut received = 0;
+        let mut whole = Bytes::new();
+        let ended = loop {
+            let data = match lease.connection.next(&mut body).await {
+                Ok(Some(data)) => data,
+                Ok(None) => break Ok(()),
+                Err(failure) => break Err(failure),
+            };
+            received += data.len() as u64;
+            progress.bytes_received += data.len() as u64;
+            if received > self.settings.max_body || (request.keep_body && received > MAX_KEPT_BODY_BYTES as u64) {
+                break Err(Failure::class("body_too_large"));
             }
-            Connection::Http2(_) => {
-                *message.uri_mut() = target.whole.clone();
-                *message.version_mut() = Version::HTTP_2;
-                message.headers_mut().remove(HOST);
+            if request.keep_body {
+                // Most bodies come in one piece, which is taken as it is.
+                match (whole.is_empty(), kept.is_empty()) {
+                    (true, true) => whole = data,
+                    (_, is_first) => {
+                        if is_first {
+                            kept.extend_from_slice(&std::mem::take(&mut whole));
+                        }
+                        kept.extend_from_slice(&data);
+                    }
+                }
             }
-        }
-    }
-
-    async fn send(&mut self, message: http::Request<Full<Bytes>>) -> Result<http::Response<Incoming>, NotSent> {
-        let result = match self {
-            Connection::Http1(sender) => sender.try_send_request(message).await,
-            Connection::Http2(sender) => sender.try_send_request(message).await,
         };
-        result.map_err(|mut error| {
-            let unsent = error.take_message();
-            (error.into_error(), unsent)
-        })
+        spend(&mut progress.phases.body_us, arrived);
+        ended?;
+        self.pool.give_back(lease).await;
+        Ok(Response { status, headers, body: if kept.is_empty() { whole } else { kept.freeze() } })
     }
 }
 
-fn add_missing(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    headers.entry(name).or_insert(value);
-}
-
-fn classify(error: &hyper::Error) -> Failure {
-    let otherwise = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        "connection_closed"
-    } else {
-        "protocol"
-    };
-    Failure::of_chain(error, otherwise)
+/// Sending it twice is as good as sending it once (RFC 9110, section 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS)
 }

@@ -17,9 +17,40 @@ pub(crate) enum Failure {
     Error(ErrorClass),
 }
 
+/// How far the response had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not a byte of it, on a connection that carried another before.
+    Reused,
+    /// Not a byte of it, on a new connection.
+    Nothing,
+    /// A part of its head.
+    Head,
+    /// Its head and maybe a part of its body.
+    Body,
+}
+
 impl Failure {
     pub(crate) fn class(name: impl Into<Cow<'static, str>>) -> Self {
         Failure::Error(ErrorClass::new(name))
+    }
+
+    /// Says of a connection that ended where in the response it did: the target's end looks another way before its answer
+    /// than within it.
+    pub(super) fn at(self, stage: Stage) -> Self {
+        let Failure::Error(class) = &self else { return self };
+        Failure::class(match (class.as_str(), stage) {
+            ("connection_closed" | "connection_reset", Stage::Reused) => "stale_connection",
+            ("connection_closed", Stage::Head) => "closed_in_head",
+            ("connection_closed", Stage::Body) => "closed_in_body",
+            ("connection_reset", Stage::Head) => "reset_in_head",
+            ("connection_reset", Stage::Body) => "reset_in_body",
+            _ => return self,
+        })
+    }
+
+    pub(super) fn is(&self, class: &str) -> bool {
+        matches!(self, Failure::Error(own) if own.as_str() == class)
     }
 
     /// The class of an I/O error. The limits of this machine are not the target's errors.
@@ -46,16 +77,55 @@ impl Failure {
             if let Some(tls) = error.downcast_ref::<rustls::Error>() {
                 return Failure::class(class_of_tls(tls));
             }
+            if let Some(class) = error.downcast_ref::<h2::Error>().and_then(class_of_http2) {
+                return Failure::class(class);
+            }
+            if error.is::<HeadTooLarge>() {
+                return Failure::class("headers_too_large");
+            }
             if let Some(io) = error.downcast_ref::<io::Error>() {
-                return match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                    Some(tls) => Failure::class(class_of_tls(tls)),
-                    None => Failure::of_io(io, otherwise),
+                // An I/O error may carry one of the others.
+                return match io.get_ref() {
+                    Some(inner)
+                        if io.raw_os_error().is_none() && !matches!(io.kind(), io::ErrorKind::UnexpectedEof) =>
+                    {
+                        Failure::of_inner(inner, io, otherwise)
+                    }
+                    _ => Failure::of_io(io, otherwise),
                 };
             }
             next = error.source();
         }
         Failure::class(otherwise)
     }
+
+    fn of_inner(inner: &(dyn Error + Send + Sync + 'static), io: &io::Error, otherwise: &'static str) -> Self {
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            Failure::class(class_of_tls(tls))
+        } else if inner.is::<HeadTooLarge>() {
+            Failure::class("headers_too_large")
+        } else {
+            Failure::of_io(io, otherwise)
+        }
+    }
+}
+
+/// A target that sends and sends, and no end of the head of its response.
+#[derive(Debug, thiserror::Error)]
+#[error("the head of the response is too large")]
+pub(super) struct HeadTooLarge;
+
+/// What the target said in HTTP/2's own words (RFC 9113, section 7); none for an error of the connection below it.
+fn class_of_http2(error: &h2::Error) -> Option<&'static str> {
+    if error.is_io() {
+        return None;
+    }
+    Some(match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => "http2_refused",
+        _ if error.is_go_away() && error.is_remote() => "http2_goaway",
+        _ if error.is_reset() && error.is_remote() => "http2_reset",
+        _ => "protocol",
+    })
 }
 
 /// What went wrong in a TLS handshake, as far as a person would do something else about it.

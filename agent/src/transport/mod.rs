@@ -1,12 +1,26 @@
 //! How operations reach the target. The engine knows this module's types only; which library carries them is decided
 //! here.
+//!
+//! # Layout
+//! - `client`: what one user has above single requests: cookies, redirects, digest, decoding, the time limit
+//! - `direct`: HTTP/1.1 and HTTP/2 on connections of the worker's own; `over_reqwest`: the same by reqwest
+//! - `websocket`: WebSocket connections
+//! - `resolve`, `dial`, `tls`: names, connections and handshakes, for all of them but reqwest's connections
+//! - `target`, `body`, `decode`: parts of messages
+//! - `failure`: why an operation failed, as a class
 
+mod body;
+mod client;
 #[cfg(test)]
 mod conformance;
+mod decode;
 mod dial;
+mod digest;
 mod direct;
 mod failure;
 mod over_reqwest;
+mod redirect;
+mod resolve;
 mod target;
 mod tls;
 mod websocket;
@@ -15,75 +29,60 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use groundswell_scenario::plan::{HttpOptions, TransportKind};
 use groundswell_stats::Phases;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
+use tokio::time::Instant;
 
-pub(crate) use direct::DirectTransport;
+pub(crate) use body::{Payload, Streamed};
+pub(crate) use client::{Client, Clients, Setup};
+pub(crate) use digest::Login;
 pub(crate) use failure::Failure;
-pub(crate) use over_reqwest::ReqwestTransport;
 pub(crate) use target::{InvalidTarget, Target};
-pub(crate) use tls::Tls;
+pub(crate) use tls::TlsError;
 pub(crate) use websocket::{Handshake, Message, Socket};
 
-/// Largest response body that is kept for expectations and captures.
-pub(crate) const MAX_KEPT_BODY_BYTES: usize = 16 << 20;
+use crate::clock::micros;
 
-/// Carries HTTP requests. One value is one owner of connections: a user, or all users of a worker.
-pub(crate) trait HttpTransport {
-    /// Sends one request and reads the whole response. The target sees it at most once. `phases` gets what this transport
-    /// can tell, also of a request that fails.
-    fn send(&self, request: Request, phases: &mut Phases) -> impl Future<Output = Result<Response, Failure>>;
+/// Largest response body that is kept for expectations and captures, as it comes and decoded.
+const MAX_KEPT_BODY_BYTES: usize = 16 << 20;
+/// Largest head of a response, and most that a target may send before its head is complete.
+const MAX_HEAD_BYTES: usize = 256 << 10;
+
+/// Carries one request and its response: no redirect, no retry that the plan does not ask for, so the target sees each
+/// at most once.
+trait HttpTransport {
+    /// Sends a request and reads the response to its end. `progress` gets what became of it, also where it fails.
+    fn exchange(
+        &self,
+        request: &Request,
+        extra: Extra,
+        progress: &mut Progress,
+    ) -> impl Future<Output = Result<Response, Failure>>;
 }
 
-/// The transport of a user, as the plan chooses it.
-#[derive(Clone)]
-pub(crate) enum Transport {
-    Direct(DirectTransport),
-    Reqwest(ReqwestTransport),
-}
-
-impl Transport {
-    pub(crate) fn new(options: &HttpOptions, tls: &Tls) -> Result<Self, reqwest::Error> {
-        Ok(match options.transport {
-            TransportKind::Direct => Transport::Direct(DirectTransport::new(options, tls)),
-            TransportKind::Reqwest => Transport::Reqwest(ReqwestTransport::new(options, tls)?),
-        })
-    }
-
-    /// Another owner of connections with the same settings.
-    pub(crate) fn another(&self, options: &HttpOptions, tls: &Tls) -> Self {
-        match self {
-            Transport::Direct(direct) => Transport::Direct(direct.another()),
-            // It was built from the same options before, so this can't fail where that did not; should it fail all the
-            // same, sharing connections keeps the load up.
-            Transport::Reqwest(shared) => {
-                Transport::Reqwest(ReqwestTransport::new(options, tls).unwrap_or_else(|_| shared.clone()))
-            }
-        }
-    }
-}
-
-impl HttpTransport for Transport {
-    async fn send(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
-        match self {
-            Transport::Direct(direct) => direct.send(request, phases).await,
-            Transport::Reqwest(reqwest) => reqwest.send(request, phases).await,
-        }
-    }
-}
-
-/// One HTTP request, ready to go.
+/// One HTTP request, complete but for what differs from user to user; sent as often as wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) target: Arc<Target>,
+    /// All of them; [`Clients::complete`] adds those that every request has.
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Bytes>,
-    /// Limit from the hand-over to the last byte of the response.
+    pub(crate) payload: Payload,
+    /// Limit from the hand-over to the last byte of the last response.
     pub(crate) timeout: Duration,
     /// Whether anything looks at the response's body; if not, it is counted and dropped as it comes.
     pub(crate) keep_body: bool,
+    /// Who answers a digest challenge.
+    pub(crate) login: Option<Arc<Login>>,
+    /// Redirects that are followed; none where 0.
+    pub(crate) max_redirects: u32,
+}
+
+/// What a user adds to a request.
+#[derive(Debug, Default)]
+struct Extra {
+    cookie: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 /// One HTTP response, read to its end.
@@ -93,6 +92,24 @@ pub(crate) struct Response {
     pub(crate) headers: HeaderMap,
     /// The body where it was kept, else empty.
     pub(crate) body: Bytes,
-    /// Bytes of the body.
+}
+
+/// How far an operation has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Where its time went; those of its requests added up.
+    pub(crate) phases: Phases,
+    /// Bytes of bodies handed over.
+    pub(crate) bytes_sent: u64,
+    /// Bytes of bodies received, as they came.
     pub(crate) bytes_received: u64,
+    /// Requests beyond the first.
+    pub(crate) follow_ups: u64,
+}
+
+/// Adds the time since a moment to a phase.
+fn spend(phase: &mut Option<u64>, since: Instant) -> Instant {
+    let now = Instant::now();
+    *phase = Some(phase.unwrap_or(0) + micros(now.saturating_duration_since(since)));
+    now
 }

@@ -1,22 +1,33 @@
-//! HTTP over reqwest: HTTP/1.1 and HTTP/2, TLS, cookies.
+//! HTTP over reqwest: what the direct transport can't do (proxies), and a second opinion on all that it can.
+
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use groundswell_scenario::plan::{Connections, HttpOptions, HttpVersion};
-use groundswell_stats::Phases;
-use reqwest::redirect;
-use tokio::time::{Instant, timeout};
+use groundswell_scenario::http::{Connections, HttpOptions, HttpVersion};
+use http::header::{AUTHORIZATION, COOKIE};
+use reqwest::{Proxy, redirect};
+use tokio::time::Instant;
 
-use super::{Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Request, Response, Tls};
-use crate::clock::micros;
+use super::failure::Stage;
+use super::resolve::Resolver;
+use super::tls::Tls;
+use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Payload, Progress, Request, Response, spend};
 
-/// One reqwest client: one owner of connections and cookies.
+/// One reqwest client: one owner of connections.
 #[derive(Debug, Clone)]
-pub(crate) struct ReqwestTransport {
+pub(super) struct Reqwest {
     client: reqwest::Client,
+    max_body: u64,
 }
 
-impl ReqwestTransport {
-    pub(crate) fn new(options: &HttpOptions, tls: &Tls) -> Result<Self, reqwest::Error> {
+impl Reqwest {
+    /// `number` chooses among several source addresses.
+    pub(super) fn new(
+        resolver: &Resolver,
+        tls: &Tls,
+        options: &HttpOptions,
+        number: u64,
+    ) -> Result<Self, reqwest::Error> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.config())
             // The target's own count must equal ours: nothing is sent that the plan does not name.
@@ -24,8 +35,7 @@ impl ReqwestTransport {
             .retry(reqwest::retry::never())
             .no_proxy()
             .tcp_nodelay(true)
-            .cookie_store(options.cookies && options.connections == Connections::PerUser)
-            .user_agent(concat!("groundswell/", env!("CARGO_PKG_VERSION")));
+            .dns_resolver(resolver.clone());
         builder = match options.version {
             HttpVersion::Auto => builder,
             HttpVersion::Http1 => builder.http1_only(),
@@ -33,51 +43,85 @@ impl ReqwestTransport {
         };
         builder = match options.connections {
             Connections::PerUser => builder.pool_max_idle_per_host(1),
-            Connections::Shared => builder,
+            Connections::Shared { .. } => builder,
             Connections::PerRequest => builder.pool_max_idle_per_host(0),
         };
-        Ok(ReqwestTransport { client: builder.build()? })
+        if let Some(limit) = options.connect_timeout {
+            builder = builder.connect_timeout(limit);
+        }
+        if let Some(proxy) = &options.proxy {
+            builder = builder.proxy(Proxy::all(proxy.clone())?);
+        }
+        let bind = &options.network.bind;
+        let turn = number.checked_rem(bind.len() as u64).and_then(|turn| usize::try_from(turn).ok());
+        builder = builder.local_address(turn.and_then(|turn| bind.get(turn)).copied());
+        Ok(Reqwest { client: builder.build()?, max_body: options.max_body.unwrap_or(u64::MAX) })
     }
 
-    async fn exchange(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
-        let keep_body = request.keep_body;
-        let mut builder = self.client.request(request.method, request.target.url.clone()).headers(request.headers);
-        if let Some(body) = request.body {
-            builder = builder.body(body);
+    async fn head(
+        &self,
+        request: &Request,
+        extra: Extra,
+        progress: &mut Progress,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut builder = self.client.request(request.method.clone(), request.target.url.clone());
+        builder = builder.headers(request.headers.clone());
+        if let Some(cookie) = extra.cookie {
+            builder = builder.header(COOKIE, cookie);
         }
+        if let Some(authorization) = extra.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
+        let (body, streamed) = request.payload.outgoing();
+        builder = match &request.payload {
+            Payload::Empty => builder,
+            Payload::Whole(bytes) => builder.body(bytes.clone()),
+            Payload::Parts(_) | Payload::Stream(_) => builder.body(reqwest::Body::wrap(body)),
+        };
         let sent = Instant::now();
-        let mut response = builder.send().await.map_err(|error| classify(&error))?;
+        let answer = builder.send().await;
+        progress.bytes_sent += request.payload.known_length().unwrap_or(0);
+        progress.bytes_sent += streamed.map_or(0, |streamed| streamed.load(Ordering::Relaxed));
+        let response = answer.map_err(|error| classify(&error))?;
         // reqwest does not tell the time of its parts: this one has the connection in it, where one had to be opened.
-        phases.first_byte_us = Some(micros(sent.elapsed()));
-        let status = response.status().as_u16();
-        let headers = std::mem::take(response.headers_mut());
-        let mut bytes_received = 0;
-        let mut kept = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-            bytes_received += chunk.len() as u64;
-            if keep_body {
-                if kept.len() + chunk.len() > MAX_KEPT_BODY_BYTES {
-                    return Err(Failure::class("body_too_large"));
-                }
-                kept.extend_from_slice(&chunk);
-            }
-        }
-        Ok(Response { status, headers, body: Bytes::from(kept), bytes_received })
+        spend(&mut progress.phases.first_byte_us, sent);
+        Ok(response)
     }
 }
 
-impl HttpTransport for ReqwestTransport {
-    async fn send(&self, request: Request, phases: &mut Phases) -> Result<Response, Failure> {
-        match timeout(request.timeout, self.exchange(request, phases)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Timeout),
-        }
+impl HttpTransport for Reqwest {
+    async fn exchange(&self, request: &Request, extra: Extra, progress: &mut Progress) -> Result<Response, Failure> {
+        let mut response = self.head(request, extra, progress).await?;
+        let arrived = Instant::now();
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut received = 0;
+        let mut kept = BytesMut::new();
+        let ended = loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(classify(&error).at(Stage::Body)),
+            };
+            received += chunk.len() as u64;
+            progress.bytes_received += chunk.len() as u64;
+            if received > self.max_body || (request.keep_body && received > MAX_KEPT_BODY_BYTES as u64) {
+                break Err(Failure::class("body_too_large"));
+            }
+            if request.keep_body {
+                kept.extend_from_slice(&chunk);
+            }
+        };
+        spend(&mut progress.phases.body_us, arrived);
+        ended?;
+        Ok(Response { status, headers, body: Bytes::from(kept) })
     }
 }
 
 fn classify(error: &reqwest::Error) -> Failure {
+    // The only limit of time that reqwest is told of.
     if error.is_timeout() {
-        return Failure::Timeout;
+        return Failure::class("connect_timeout");
     }
     if error.is_dns() {
         return Failure::class("dns");
@@ -87,16 +131,17 @@ fn classify(error: &reqwest::Error) -> Failure {
 
 /// For errors without an I/O error inside. hyper says in words only that a connection ended within a message.
 fn fallback_class(error: &reqwest::Error) -> &'static str {
-    if error.is_connect() {
-        return "connect_failed";
-    }
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        let text = inner.to_string();
-        if text.contains("closed before message completed") || text.contains("end of file before message") {
-            return "connection_closed";
+        if let Some(hyper) = inner.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse_too_large() {
+                return "headers_too_large";
+            }
+            if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() {
+                return "connection_closed";
+            }
         }
         source = inner.source();
     }
-    "protocol"
+    if error.is_connect() { "connect_failed" } else { "protocol" }
 }

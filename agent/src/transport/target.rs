@@ -1,9 +1,10 @@
 //! Where a request goes, in the forms that connections need; made once for a request that does not change.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
-use url::{Position, Url};
+use url::{Host, Position, Url};
 
 /// The URL of a request, taken apart.
 #[derive(Debug)]
@@ -22,7 +23,10 @@ pub(crate) struct Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) secure: bool,
+    /// As it stands in a URL, but without the brackets of an IPv6 address.
     pub(super) host: String,
+    /// The host, where it is an address.
+    pub(super) address: Option<IpAddr>,
     pub(super) port: u16,
 }
 
@@ -38,11 +42,7 @@ impl Target {
     /// When it has no host or port, or is longer than a request may ask for.
     pub(crate) fn new(url: Url) -> Result<Arc<Self>, InvalidTarget> {
         let parts = (|| {
-            let origin = Origin {
-                secure: url.scheme() == "https",
-                host: url.host_str()?.to_owned(),
-                port: url.port_or_known_default()?,
-            };
+            let origin = Origin::of(&url)?;
             let path = url[Position::BeforePath..Position::AfterQuery].parse().ok()?;
             let whole = url[..Position::AfterQuery].parse().ok()?;
             let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
@@ -52,5 +52,22 @@ impl Target {
             Some((origin, path, whole, host)) => Ok(Arc::new(Target { url, origin, path, whole, host })),
             None => Err(InvalidTarget(url)),
         }
+    }
+}
+
+impl Origin {
+    /// Where the URL leads to; none where it has no host or port.
+    pub(super) fn of(url: &Url) -> Option<Self> {
+        let address = match url.host()? {
+            Host::Ipv4(address) => Some(IpAddr::V4(address)),
+            Host::Ipv6(address) => Some(IpAddr::V6(address)),
+            Host::Domain(_) => None,
+        };
+        let host = match address {
+            Some(address) => address.to_string(),
+            None => url.host_str()?.to_owned(),
+        };
+        let secure = matches!(url.scheme(), "https" | "wss");
+        Some(Origin { secure, host, address, port: url.port_or_known_default()? })
     }
 }

@@ -2,36 +2,59 @@
 
 use std::sync::Arc;
 
+use groundswell_scenario::http::{Identity, TlsOptions};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::version::TLS13;
+use rustls::{ALL_VERSIONS, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 /// TLS settings, built once for an agent; clones share the session cache.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tls {
     config: ClientConfig,
 }
 
+/// Why TLS can't be set up as the plan wants it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    #[error("a certificate or key of the plan can't be read: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+}
+
 impl Tls {
-    /// The machine's own certificate authorities, or none at all checked where the plan says `insecure`.
-    pub(crate) fn new(insecure: bool) -> Result<Self, Error> {
+    /// The plan's certificate authorities, else the machine's own; none at all checked where the plan says `insecure`.
+    pub(crate) fn new(options: &TlsOptions) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-        if insecure {
-            let verifier = Arc::new(AcceptAny { provider });
-            return Ok(Tls {
-                config: builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
-            });
-        }
-        let config = match builder.clone().with_platform_verifier() {
-            Ok(builder) => builder.with_no_client_auth(),
-            Err(error) => {
-                // A machine without certificate authorities (a bare container) can still test plain HTTP.
-                tracing::warn!(%error, "no certificate authorities on this machine: https targets will fail with class tls");
-                builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+        let versions: &[_] = if options.only_1_3 { &[&TLS13] } else { ALL_VERSIONS };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+        let builder = if options.insecure {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny { provider }))
+        } else if let Some(pem) = &options.authorities {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate?)?;
+            }
+            builder.with_root_certificates(roots)
+        } else {
+            match builder.clone().with_platform_verifier() {
+                Ok(builder) => builder,
+                Err(error) => {
+                    // A machine without certificate authorities (a bare container) can still test plain HTTP.
+                    tracing::warn!(%error, "no certificate authorities on this machine: https targets will fail with class tls_unknown_issuer");
+                    builder.with_root_certificates(RootCertStore::empty())
+                }
+            }
+        };
+        let config = match &options.identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => {
+                let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key)?)?
             }
         };
         Ok(Tls { config })

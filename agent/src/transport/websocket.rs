@@ -1,11 +1,9 @@
 //! WebSocket connections over tokio-tungstenite.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use groundswell_stats::Phases;
 use http::HeaderMap;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -15,8 +13,10 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::Url;
 
-use super::dial::{ByteStream, Dialled, dial};
-use super::{Failure, Tls};
+use super::client::Clients;
+use super::dial::{Dialled, Stream};
+use super::target::Origin;
+use super::{Failure, Progress};
 
 /// Read buffer of one connection. The library's 128 KiB would cost 1.2 GB for 10,000 connections.
 const READ_BUFFER_BYTES: usize = 4 << 10;
@@ -60,12 +60,16 @@ impl Message {
 
 /// An open WebSocket.
 pub(crate) struct Socket {
-    stream: WebSocketStream<Box<dyn ByteStream>>,
+    stream: WebSocketStream<Stream>,
 }
 
 impl Socket {
-    pub(crate) async fn open(handshake: Handshake, tls: &Tls, phases: &mut Phases) -> Result<Self, Failure> {
-        match timeout(handshake.timeout, connect(handshake, tls, phases)).await {
+    pub(crate) async fn open(
+        handshake: Handshake,
+        clients: &Clients,
+        progress: &mut Progress,
+    ) -> Result<Self, Failure> {
+        match timeout(handshake.timeout, connect(handshake, clients, progress)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout),
         }
@@ -115,10 +119,9 @@ impl Socket {
     }
 }
 
-async fn connect(handshake: Handshake, tls: &Tls, phases: &mut Phases) -> Result<Socket, Failure> {
-    let mut config = tls.config();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let Dialled { stream, .. } = dial(&handshake.url, &Arc::new(config), phases).await?;
+async fn connect(handshake: Handshake, clients: &Clients, progress: &mut Progress) -> Result<Socket, Failure> {
+    let origin = Origin::of(&handshake.url).ok_or_else(|| Failure::class("dns"))?;
+    let Dialled { stream, .. } = clients.websockets().dial(&origin, &mut progress.phases).await?;
     let mut request = handshake.url.as_str().into_client_request().map_err(|_| Failure::class("protocol"))?;
     for (name, value) in &handshake.headers {
         request.headers_mut().append(name, value.clone());

@@ -47,7 +47,8 @@ pub(super) fn level_cells(level: &LevelFigures) -> Vec<String> {
 pub(super) fn summary(report: &Report) -> String {
     let run = &report.run;
     let insecure = if run.insecure { " (certificates not checked)" } else { "" };
-    format!("{} against {}{insecure}", extent(report), plain(&run.target))
+    let transport = if run.transport == "direct" { "" } else { " over reqwest" };
+    format!("{} against {}{transport}{insecure}", extent(report), plain(&run.target))
 }
 
 /// Length, agents and operations of a run.

@@ -24,6 +24,80 @@ const CLASSES: &[(&str, &str)] = &[
          keep-alive time is shorter than the pauses of the plan; check the target's log",
     ),
     (
+        "closed_in_head",
+        "the target closed the connection within the head of its response: it crashed or restarted while it \
+         answered; check the target's log",
+    ),
+    (
+        "reset_in_head",
+        "the target, or something between, cut the connection within the head of the response: it crashed, \
+         restarted or ran into a limit; check the target's log",
+    ),
+    (
+        "closed_in_body",
+        "the target closed the connection within the body of its response, before the end that it had announced: \
+         it crashed or restarted, or a proxy gave up on it; check both logs",
+    ),
+    (
+        "reset_in_body",
+        "the target, or something between, cut the connection within the body of the response: it crashed, or a \
+         proxy or a limit of size or time ended the transfer; check the logs of both",
+    ),
+    (
+        "stale_connection",
+        "a kept connection was closed by the target at the moment the next request went out on it: its keep-alive \
+         time or its number of requests on a connection ran out; the request may or may not have been worked on, \
+         so it was not sent again; raise the keep-alive time, or let idempotent requests be sent again with \
+         `http.retry_stale: true`",
+    ),
+    (
+        "first_byte_timeout",
+        "the target took the request but did not begin to answer within `http.first_byte_timeout`: it was \
+         overloaded or hung; look at its load, or raise the limit",
+    ),
+    (
+        "headers_too_large",
+        "the head of the response is larger than a client may be asked to take (256 KiB or 100 headers, 64 KiB \
+         for HTTP/2), or interim responses came without end; check what sets that many headers or cookies",
+    ),
+    (
+        "decode_failed",
+        "the body is not what its `content-encoding` says, or is encoded in a way that was not asked for; the \
+         target or a proxy encodes wrongly; look at one response with `curl --compressed`",
+    ),
+    (
+        "redirect_limit",
+        "more redirects followed one another than `http.redirects` allows (10 by default); they probably go in a \
+         circle, often because a cookie or a header is missing",
+    ),
+    (
+        "redirect_refused",
+        "a redirect leads to a host that the plan does not name, to an address of the machine's own surroundings, \
+         or away from HTTP, and was not followed; name the host in `http.redirects.hosts` if the load may go \
+         there",
+    ),
+    ("redirect_invalid", "the `location` of a redirect is no URL; the target builds it wrongly"),
+    (
+        "auth_challenge",
+        "the target's digest challenge can't be answered: it asks for an algorithm or a protection that is not \
+         supported with this body; use basic or bearer, or a body with a known length",
+    ),
+    (
+        "http2_goaway",
+        "the target ended the HTTP/2 connection (GOAWAY) with requests still open on it: it is restarting or \
+         shedding load, or limits the requests of a connection; check its log",
+    ),
+    (
+        "http2_reset",
+        "the target reset the request's HTTP/2 stream: it failed on the request, gave it up, or defends itself \
+         against too many; check its log",
+    ),
+    (
+        "http2_refused",
+        "the target refused the HTTP/2 stream before it looked at it: its number of streams at a time is used up; \
+         use more connections (`http.connections: { shared: N }`) or raise its limit",
+    ),
+    (
         "connect_failed",
         "no connection could be opened: the target's network can't be reached from the agent; check routes and \
          firewalls between the two",
@@ -89,7 +163,8 @@ const CLASSES: &[(&str, &str)] = &[
     ),
     (
         "body_too_large",
-        "the answer is larger than an agent keeps in memory (16 MiB), so it was cut off; ask the target for less",
+        "the answer, or what it decodes to, is larger than `http.max_body` or than an agent keeps in memory for `expect` \
+         and `capture` (16 MiB), so it was cut off; ask the target for less, or raise the limit",
     ),
     (
         "too_many_open_files",
@@ -279,8 +354,8 @@ fn explain_status(status: u16) -> String {
     let cause = match status {
         100..=299 => "that is a success, but not a status that the step expects; check `expect.status`",
         300..=399 => {
-            "redirects are not followed; let the step ask for the final address, or expect this status if it is a \
-             good answer"
+            "it is a redirect that was not followed, because `redirects` is 0 or it leads nowhere; let the step ask for \
+             the final address, or expect this status if it is a good answer"
         }
         400..=499 => {
             "the server refuses the request as it stands; check the step, or expect this status if it is a good \
@@ -343,92 +418,108 @@ mod tests {
     use super::*;
 
     /// What a reader must learn from the explanation of each class.
+    const CAUSES: &[(&str, &str)] = &[
+        ("connection_refused", "nothing listened"),
+        ("connection_reset", "cut the connection"),
+        ("connection_closed", "before its response was complete"),
+        ("closed_in_head", "within the head"),
+        ("reset_in_head", "within the head"),
+        ("closed_in_body", "before the end that it had announced"),
+        ("reset_in_body", "ended the transfer"),
+        ("stale_connection", "`http.retry_stale: true`"),
+        ("first_byte_timeout", "did not begin to answer"),
+        ("headers_too_large", "256 KiB"),
+        ("decode_failed", "content-encoding"),
+        ("redirect_limit", "in a circle"),
+        ("redirect_refused", "`http.redirects.hosts`"),
+        ("redirect_invalid", "no URL"),
+        ("auth_challenge", "can't be answered"),
+        ("http2_goaway", "GOAWAY"),
+        ("http2_reset", "reset the request's HTTP/2 stream"),
+        ("http2_refused", "shared: N"),
+        ("connect_failed", "firewalls"),
+        ("dns", "could not be resolved"),
+        ("tls", "certificate"),
+        ("tls_certificate_expired", "renew it"),
+        ("tls_wrong_host", "another host"),
+        ("tls_self_signed", "is self-signed"),
+        ("tls_unknown_issuer", "does not know"),
+        ("tls_certificate", "not made for servers"),
+        ("tls_version", "TLS 1.2 and 1.3"),
+        ("tls_closed", "client certificate"),
+        ("no_memory_for_sockets", "no memory for another connection"),
+        ("timeout", "overloaded or hung"),
+        ("connect_timeout", "not accepted in time"),
+        ("aborted", "when the run ended"),
+        ("expect_header", "`expect.header`"),
+        ("expect_body", "`expect.contains`"),
+        ("expect_json", "`expect.json`"),
+        ("expect_max_time", "`expect.max_time`"),
+        ("capture_missing", "`capture`"),
+        ("template", "did not capture its value"),
+        ("protocol", "malformed HTTP or WebSocket"),
+        ("body_too_large", "16 MiB"),
+        ("too_many_open_files", "ulimit -n"),
+        ("no_free_port", "local ports"),
+        ("ws_handshake", "accept key"),
+        ("ws_receive_timeout", "`receive`"),
+        ("ws_write_buffer_full", "did not read"),
+        ("status_400", "not well-formed"),
+        ("status_401", "credentials are missing"),
+        ("status_403", "bot filter"),
+        ("status_404", "the path does not exist"),
+        ("status_405", "not for this method"),
+        ("status_408", "gave up waiting"),
+        ("status_409", "in each other's way"),
+        ("status_413", "larger than the server"),
+        ("status_415", "content type"),
+        ("status_422", "values are refused"),
+        ("status_429", "rate limit"),
+        ("status_500", "its log says why"),
+        ("status_502", "no valid answer"),
+        ("status_503", "no healthy server"),
+        ("status_504", "waited too long"),
+        ("status_204", "not a status that the step expects"),
+        ("status_302", "a redirect that was not followed"),
+        ("status_418", "refuses the request"),
+        ("status_599", "failed on the request"),
+        ("status_999", "no status of HTTP"),
+        ("ws_upgrade_refused_200", "does not forward the Upgrade header"),
+        ("ws_upgrade_refused_400", "no WebSocket endpoint"),
+        ("ws_upgrade_refused_401", "credentials"),
+        ("ws_upgrade_refused_403", "Origin"),
+        ("ws_upgrade_refused_404", "the route does not exist, or its server has no WebSocket library"),
+        ("ws_upgrade_refused_426", "another version"),
+        ("ws_upgrade_refused_429", "limit on new connections"),
+        ("ws_upgrade_refused_503", "limit of connections"),
+        ("ws_upgrade_refused_301", "redirects are not followed"),
+        ("ws_upgrade_refused_500", "failed on the handshake"),
+        ("ws_upgrade_refused_418", "only 101 accepts it"),
+        ("ws_closed_1000", "normal"),
+        ("ws_closed_1001", "going away"),
+        ("ws_closed_1002", "protocol error"),
+        ("ws_closed_1003", "unsupported data"),
+        ("ws_closed_1005", "no code given"),
+        ("ws_closed_1006", "without a closing handshake"),
+        ("ws_closed_1007", "invalid payload"),
+        ("ws_closed_1008", "policy violation"),
+        ("ws_closed_1009", "message too big"),
+        ("ws_closed_1010", "mandatory extension"),
+        ("ws_closed_1011", "internal error"),
+        ("ws_closed_1012", "service restart"),
+        ("ws_closed_1013", "try again later"),
+        ("ws_closed_1014", "bad gateway"),
+        ("ws_closed_1015", "TLS handshake"),
+        ("ws_closed_3001", "library or framework"),
+        ("ws_closed_4001", "application's own"),
+        ("ws_closed_1004", "no code that the WebSocket standard defines"),
+        ("quic_lost", "failed with quic_lost"),
+        ("status_abc", "failed with status_abc"),
+    ];
+
     #[test]
     fn every_class_has_its_own_cause() {
-        let cases = [
-            ("connection_refused", "nothing listened"),
-            ("connection_reset", "cut the connection"),
-            ("connection_closed", "before its response was complete"),
-            ("connect_failed", "firewalls"),
-            ("dns", "could not be resolved"),
-            ("tls", "certificate"),
-            ("tls_certificate_expired", "renew it"),
-            ("tls_wrong_host", "another host"),
-            ("tls_self_signed", "is self-signed"),
-            ("tls_unknown_issuer", "does not know"),
-            ("tls_certificate", "not made for servers"),
-            ("tls_version", "TLS 1.2 and 1.3"),
-            ("tls_closed", "client certificate"),
-            ("no_memory_for_sockets", "no memory for another connection"),
-            ("timeout", "overloaded or hung"),
-            ("connect_timeout", "not accepted in time"),
-            ("aborted", "when the run ended"),
-            ("expect_header", "`expect.header`"),
-            ("expect_body", "`expect.contains`"),
-            ("expect_json", "`expect.json`"),
-            ("expect_max_time", "`expect.max_time`"),
-            ("capture_missing", "`capture`"),
-            ("template", "did not capture its value"),
-            ("protocol", "malformed HTTP or WebSocket"),
-            ("body_too_large", "16 MiB"),
-            ("too_many_open_files", "ulimit -n"),
-            ("no_free_port", "local ports"),
-            ("ws_handshake", "accept key"),
-            ("ws_receive_timeout", "`receive`"),
-            ("ws_write_buffer_full", "did not read"),
-            ("status_400", "not well-formed"),
-            ("status_401", "credentials are missing"),
-            ("status_403", "bot filter"),
-            ("status_404", "the path does not exist"),
-            ("status_405", "not for this method"),
-            ("status_408", "gave up waiting"),
-            ("status_409", "in each other's way"),
-            ("status_413", "larger than the server"),
-            ("status_415", "content type"),
-            ("status_422", "values are refused"),
-            ("status_429", "rate limit"),
-            ("status_500", "its log says why"),
-            ("status_502", "no valid answer"),
-            ("status_503", "no healthy server"),
-            ("status_504", "waited too long"),
-            ("status_204", "not a status that the step expects"),
-            ("status_302", "redirects are not followed"),
-            ("status_418", "refuses the request"),
-            ("status_599", "failed on the request"),
-            ("status_999", "no status of HTTP"),
-            ("ws_upgrade_refused_200", "does not forward the Upgrade header"),
-            ("ws_upgrade_refused_400", "no WebSocket endpoint"),
-            ("ws_upgrade_refused_401", "credentials"),
-            ("ws_upgrade_refused_403", "Origin"),
-            ("ws_upgrade_refused_404", "the route does not exist, or its server has no WebSocket library"),
-            ("ws_upgrade_refused_426", "another version"),
-            ("ws_upgrade_refused_429", "limit on new connections"),
-            ("ws_upgrade_refused_503", "limit of connections"),
-            ("ws_upgrade_refused_301", "redirects are not followed"),
-            ("ws_upgrade_refused_500", "failed on the handshake"),
-            ("ws_upgrade_refused_418", "only 101 accepts it"),
-            ("ws_closed_1000", "normal"),
-            ("ws_closed_1001", "going away"),
-            ("ws_closed_1002", "protocol error"),
-            ("ws_closed_1003", "unsupported data"),
-            ("ws_closed_1005", "no code given"),
-            ("ws_closed_1006", "without a closing handshake"),
-            ("ws_closed_1007", "invalid payload"),
-            ("ws_closed_1008", "policy violation"),
-            ("ws_closed_1009", "message too big"),
-            ("ws_closed_1010", "mandatory extension"),
-            ("ws_closed_1011", "internal error"),
-            ("ws_closed_1012", "service restart"),
-            ("ws_closed_1013", "try again later"),
-            ("ws_closed_1014", "bad gateway"),
-            ("ws_closed_1015", "TLS handshake"),
-            ("ws_closed_3001", "library or framework"),
-            ("ws_closed_4001", "application's own"),
-            ("ws_closed_1004", "no code that the WebSocket standard defines"),
-            ("quic_lost", "failed with quic_lost"),
-            ("status_abc", "failed with status_abc"),
-        ];
-        for (class, cause) in cases {
+        for (class, cause) in CAUSES {
             let text = explain(class);
             assert!(text.contains(cause), "{class}: {text}");
         }

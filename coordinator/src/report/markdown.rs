@@ -38,8 +38,9 @@ fn verdict(report: &Report) -> String {
     };
     let run = &report.run;
     let insecure = if run.insecure { " (certificates not checked)" } else { "" };
+    let transport = if run.transport == "direct" { "" } else { " over reqwest" };
     let mut text = format!("### {mark} {} {}\n\n", report.verdict.status.as_str(), code(&run.name));
-    text += &format!("{} against {}{insecure}\n", extent(report), code(&run.target));
+    text += &format!("{} against {}{transport}{insecure}\n", extent(report), code(&run.target));
     if !report.verdict.reasons.is_empty() {
         text.push('\n');
     }

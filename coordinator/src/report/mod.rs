@@ -75,6 +75,8 @@ pub struct RunInfo {
     pub scenarios: Vec<String>,
     /// Certificates were not checked (`http.insecure`).
     pub insecure: bool,
+    /// What carried HTTP requests: `direct` or `reqwest`.
+    pub transport: String,
 }
 
 /// Whether a run's figures can be trusted and whether they pass.
@@ -186,6 +188,9 @@ pub struct StepFigures {
     pub messages_sent: u64,
     /// WebSocket messages received, matched or not.
     pub messages_received: u64,
+    /// HTTP requests beyond the first of their operation: redirects followed, logins answered, retries on a stale
+    /// connection. The target saw `issued - unsent + follow_ups` requests at most.
+    pub follow_ups: u64,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.
@@ -202,12 +207,16 @@ pub struct StepFigures {
     pub send_lag_ms: Latency,
     /// Intended start to a free place in flight, of operations that had to wait for one (max_in_flight).
     pub queue_ms: Latency,
-    /// Name looked up and connection opened, of operations that had to open one.
+    /// Name looked up, of operations that had to ask for it.
+    pub dns_ms: Latency,
+    /// Connection opened, of operations that had to open one.
     pub connect_ms: Latency,
     /// TLS handshake, of operations that had to make one.
     pub tls_ms: Latency,
     /// Request sent to first byte of the response, of HTTP operations that were answered.
     pub first_byte_ms: Latency,
+    /// First byte of the response to its last, of HTTP operations that were answered.
+    pub body_ms: Latency,
     /// The response times themselves, for tools: an HdrHistogram in its V2 form, deflated, base64 (`HISTFAAA…`).
     pub response_histogram: String,
 }

@@ -42,9 +42,11 @@ type Part = (&'static str, fn(&StepFigures) -> &Latency);
 
 const PARTS: &[Part] = &[
     ("queue", |row| &row.queue_ms),
+    ("DNS", |row| &row.dns_ms),
     ("connect", |row| &row.connect_ms),
     ("TLS", |row| &row.tls_ms),
     ("first byte", |row| &row.first_byte_ms),
+    ("body", |row| &row.body_ms),
 ];
 const SERVICE: &[Column] = &[("service\np50", |latency| latency.p50), ("service\np99", |latency| latency.p99)];
 

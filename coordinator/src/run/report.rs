@@ -76,7 +76,8 @@ impl Run {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: self.labels.clone(),
             scenarios: self.plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect(),
-            insecure: self.plan.http.insecure,
+            insecure: self.plan.http.tls.insecure,
+            transport: self.plan.http.transport.as_str().to_owned(),
         }
     }
 
@@ -150,6 +151,7 @@ impl Run {
             error_rate: error_rate(&counters).unwrap_or(0.0),
             messages_sent: counters.messages_sent,
             messages_received: counters.messages_received,
+            follow_ups: counters.follow_ups,
             bytes_sent: counters.bytes_sent,
             bytes_received: counters.bytes_received,
             response_ms: latency(&response),
@@ -158,9 +160,11 @@ impl Run {
             service_ms: latency(&distribution(&[Kind::Service])?),
             send_lag_ms: latency(&distribution(&[Kind::SendLag])?),
             queue_ms: latency(&distribution(&[Kind::Queue])?),
+            dns_ms: latency(&distribution(&[Kind::Dns])?),
             connect_ms: latency(&distribution(&[Kind::Connect])?),
             tls_ms: latency(&distribution(&[Kind::Tls])?),
             first_byte_ms: latency(&distribution(&[Kind::FirstByte])?),
+            body_ms: latency(&distribution(&[Kind::Body])?),
             response_histogram: histogram(&response),
         })
     }

@@ -239,6 +239,7 @@ mod tests {
                 send_lag_us: lag_us,
                 phases: Phases::default(),
                 outcome: Outcome::Ok,
+                follow_ups: 0,
                 bytes_sent: 0,
                 bytes_received: 0,
             });

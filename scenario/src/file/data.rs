@@ -17,19 +17,8 @@ pub(super) fn read(reader: &mut Reader, name: &str, node: &Node, source: &PlanSo
     let at_end = reader.choice(object.get("at_end"), &ends, AtEnd::Repeat);
     let csv = object.get("csv")?;
     let path = reader.text(csv)?;
-    let content = match source.files.get(&path) {
-        Some(Ok(content)) => content,
-        Some(Err(why)) => {
-            let hint = "paths are relative to the plan file";
-            reader.problem_with_hint(csv.place, format!("`{path}` can't be read: {why}"), hint);
-            return None;
-        }
-        None => {
-            reader.problem(csv.place, format!("`{path}` did not come with the plan"));
-            return None;
-        }
-    };
-    match rows(content) {
+    let content = reader.file(csv, source)?;
+    match rows(&content) {
         Ok((columns, mut rows)) => {
             if shuffled {
                 rows.shuffle(&mut generator(seed, name));

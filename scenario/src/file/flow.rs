@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use super::body::{BODIES, body};
 use super::expect::{captures, expect, json_comparisons, texts};
+use super::http::{auth, most_redirects};
 use super::node::{Node, Value};
 use super::problem::Place;
 use super::reader::{Object, Reader};
 use super::shape::{CLOSE, RECEIVE, SEND, STEP, STEP_KINDS};
 use super::template::Names;
 use super::value;
-use crate::flow::{Body, Close, Expect, HttpRequest, Method, Receive, Send, Step, StepKind, Text, Timed, Websocket};
+use crate::PlanSource;
+use crate::flow::{Close, Expect, HttpRequest, Method, Receive, Send, Step, StepKind, Text, Timed, Websocket};
+use crate::http::Auth;
 
 const MOST_REPEATS: u64 = 1_000_000;
 /// Operations of one iteration: their number has to fit every sum.
@@ -28,6 +32,7 @@ pub(super) struct TimedSlot {
 /// Reads one flow.
 pub(super) struct FlowReader<'r> {
     reader: &'r mut Reader,
+    source: &'r PlanSource,
     names: Names,
     slots: Vec<TimedSlot>,
 }
@@ -41,8 +46,8 @@ struct Around<'a> {
 }
 
 impl<'r> FlowReader<'r> {
-    pub(super) fn new(reader: &'r mut Reader, names: Names) -> Self {
-        FlowReader { reader, names, slots: Vec::new() }
+    pub(super) fn new(reader: &'r mut Reader, names: Names, source: &'r PlanSource) -> Self {
+        FlowReader { reader, source, names, slots: Vec::new() }
     }
 
     pub(super) fn read(&mut self, node: &Node) -> Vec<Step> {
@@ -180,11 +185,13 @@ impl<'r> FlowReader<'r> {
             "repeat" | "group" => &["flow"],
             "websocket" => &["flow", "name", "query", "headers", "subprotocols", "timeout"],
             "send" | "receive" | "close" => &["name"],
-            _ => &["name", "query", "headers", "text", "json", "form", "timeout", "expect", "capture"],
+            _ => &["name", "query", "headers", "auth", "redirects", "timeout", "expect", "capture"],
         };
+        let bodies: &[&str] = if fitting.contains(&"expect") { &BODIES } else { &[] };
         for name in object.keys() {
             let known = STEP.keys.iter().any(|key| key.name == name.text);
-            if known && !STEP_KINDS.contains(&&*name.text) && !fitting.contains(&&*name.text) {
+            if known && !STEP_KINDS.contains(&&*name.text) && !fitting.iter().chain(bodies).any(|key| *key == name.text)
+            {
                 self.reader.problem(name.place, format!("`{}` has no meaning for `{kind}`", name.text));
             }
         }
@@ -231,8 +238,10 @@ impl<'r> FlowReader<'r> {
         let url = self.url(node, &["http://", "https://"]);
         let query = pairs(self.reader, object.get("query"), &self.names);
         let headers = headers(self.reader, object.get("headers"), &self.names);
-        let body = self.body(object);
+        let body = body(self.reader, object, &self.names, self.source);
         let timeout = object.get("timeout").and_then(|node| self.reader.duration(node));
+        let auth = object.get("auth").and_then(|node| self.auth(node));
+        let max_redirects = object.get("redirects").and_then(|node| most_redirects(self.reader, node));
         let expect = match object.get("expect") {
             Some(node) => expect(self.reader, node, &self.names),
             None => Some(Expect::default()),
@@ -241,8 +250,16 @@ impl<'r> FlowReader<'r> {
         let captures = captures(self.reader, object.get("capture"), &mut self.names);
         let url = url?;
         let default = format!("{} {}", method.as_str(), url.source());
-        let request = HttpRequest { method, url, query, headers, body, timeout, expect: expect?, captures };
-        self.timed(object, StepKind::Http, &default, around, request).map(Step::Http)
+        let request =
+            HttpRequest { method, url, query, headers, body, timeout, auth, max_redirects, expect: expect?, captures };
+        self.timed(object, StepKind::Http, &default, around, Box::new(request)).map(Step::Http)
+    }
+
+    fn auth(&mut self, node: &Node) -> Option<Option<Auth>> {
+        if node.as_text() == Some("none") {
+            return Some(None);
+        }
+        auth(self.reader, node, &self.names).map(Some)
     }
 
     /// A path, or a URL of one of these schemes.
@@ -257,21 +274,6 @@ impl<'r> FlowReader<'r> {
             return None;
         }
         Some(url)
-    }
-
-    fn body(&mut self, object: &Object<'_>) -> Option<Body> {
-        let bodies: Vec<&str> = ["text", "json", "form"].into_iter().filter(|key| object.get(key).is_some()).collect();
-        if let [first, second, ..] = bodies.as_slice() {
-            let message = format!("a request has one body: `{first}` or `{second}`");
-            self.reader.problem(object.place_of(second), message);
-        }
-        let body = *bodies.first()?;
-        let node = object.get(body)?;
-        match body {
-            "text" => self.names.text(self.reader, node).map(Body::Text),
-            "json" => self.names.json(self.reader, node).map(Body::Json),
-            _ => Some(Body::Form(pairs(self.reader, Some(node), &self.names))),
-        }
     }
 
     fn websocket(&mut self, object: &Object<'_>, node: &Node, around: Around<'_>) -> Option<Step> {
@@ -377,7 +379,7 @@ impl<'r> FlowReader<'r> {
 }
 
 /// Names with templated values.
-fn pairs(reader: &mut Reader, node: Option<&Node>, names: &Names) -> Vec<(String, Text)> {
+pub(super) fn pairs(reader: &mut Reader, node: Option<&Node>, names: &Names) -> Vec<(String, Text)> {
     let mut pairs = Vec::new();
     for (name, value) in reader.named(node, "names with values") {
         if let Some(value) = names.text(reader, value) {

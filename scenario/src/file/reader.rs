@@ -1,5 +1,6 @@
 //! Reads values out of the tree and collects problems instead of stopping at the first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
@@ -9,6 +10,7 @@ use super::node::{Name, Node, Value};
 use super::problem::{Place, Problem};
 use super::shape::Shape;
 use super::value::{self, nearest};
+use crate::PlanSource;
 
 /// Longest duration of anything in a plan.
 const MOST_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -204,6 +206,20 @@ impl Reader {
             return None;
         }
         Some(duration)
+    }
+
+    /// The bytes of a file that the plan names.
+    pub(super) fn file(&mut self, node: &Node, source: &PlanSource) -> Option<Arc<[u8]>> {
+        let path = self.text(node)?;
+        match source.files.get(&path) {
+            Some(Ok(content)) => return Some(content.as_slice().into()),
+            Some(Err(why)) => {
+                let hint = "paths are relative to the plan file";
+                self.problem_with_hint(node.place, format!("`{path}` can't be read: {why}"), hint);
+            }
+            None => self.problem(node.place, format!("`{path}` did not come with the plan")),
+        }
+        None
     }
 
     pub(super) fn regex(&mut self, node: &Node) -> Option<Regex> {

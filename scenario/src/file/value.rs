@@ -12,6 +12,9 @@ pub(super) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(us|µs|ms|s|m|h))+$";
 /// `300/s`, `100/m`, `5000/h`.
 pub(super) const RATE: &str = r"^[0-9]+(\.[0-9]+)?/(s|m|h)$";
 
+/// `500B`, `64KiB`, `10MB`.
+pub(super) const SIZE: &str = r"^[0-9]+(\.[0-9]+)?(B|KB|MB|GB|KiB|MiB|GiB)$";
+
 /// A duration in the plan's notation; the error says what is wrong.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     const HELP: &str = "write a number with its unit, like 500ms, 10s, 2m or 1m30s";
@@ -99,6 +102,33 @@ pub(super) fn think(text: &str) -> Result<Think, &'static str> {
             if low > high { Err("the range ends before it begins") } else { Ok(Think::Between(low, high)) }
         }
     }
+}
+
+/// Bytes: `1000`, `500B`, `64KiB` (1,024 bytes each), `10MB` (1,000,000).
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
+    const HELP: &str = "write a number of bytes with its unit, like 500B, 64KiB or 10MB";
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "B" => 1.0,
+        "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(HELP),
+    };
+    let bytes = number.trim().parse::<f64>().map_err(|_| HELP)? * factor;
+    if (0.0..=1e15).contains(&bytes) { Ok(bytes as u64) } else { Err("it must lie between 0 and 1,000,000 GB") }
+}
+
+/// An IP address with a port or without (0).
+pub(super) fn address(text: &str) -> Result<std::net::SocketAddr, &'static str> {
+    let text = text.trim();
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let parsed = text.parse().or_else(|_| bare.parse().map(|ip: std::net::IpAddr| (ip, 0).into()));
+    parsed.map_err(|_: std::net::AddrParseError| "write an IP address like 10.0.0.1, 10.0.0.1:8443 or [::1]:8443")
 }
 
 /// Bytes in base64.

@@ -11,19 +11,15 @@ use super::flow::{FlowReader, TimedSlot};
 use super::node::{self, Node};
 use super::problem::{Place, Problem};
 use super::reader::{Object, Reader};
-use super::shape::{HTTP, PLAN, READY, SCENARIO};
+use super::shape::{PLAN, READY, SCENARIO};
 use super::template::Names;
 use super::value::nearest;
-use super::{MAX_PLAN_BYTES, data, load, threshold};
+use super::{MAX_PLAN_BYTES, data, http, load, threshold};
 use crate::flow::StatusSet;
 use crate::load::Load;
-use crate::plan::{
-    Connections, DataSet, HttpOptions, HttpVersion, Phase, Ready, Scenario, ScenarioStart, Search, TimedStep,
-    TransportKind, WarmUp,
-};
+use crate::plan::{DataSet, Phase, Ready, Scenario, ScenarioStart, Search, TimedStep, WarmUp};
 use crate::{Plan, PlanSource, Problems};
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_READY: Duration = Duration::from_secs(30);
 /// Scenarios of one plan.
 const MOST_SCENARIOS: usize = 200;
@@ -57,10 +53,9 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
     let mut names = Names::new();
     let vars = vars(reader, object.get("vars"), &mut names);
     let data = data_sets(reader, object.get("data"), source, seed, &mut names);
-    let http = http(reader, object.get("http"), &names);
+    let http = http::read(reader, object.get("http"), &names, source);
     let ready = object.get("ready").and_then(|node| ready(reader, node));
-    let Scenarios { scenarios, steps, search } =
-        scenarios(reader, object.get("scenarios"), &names, source.search_level);
+    let Scenarios { scenarios, steps, search } = scenarios(reader, object.get("scenarios"), &names, source);
     let thresholds = threshold::read(reader, object.get("thresholds"), &scenarios, &steps);
     if search.is_some() && object.get("thresholds").is_none() {
         let hint = "say what has to hold, like `thresholds: [p95 < 100ms, error_rate < 1%]`";
@@ -143,33 +138,6 @@ fn data_sets(
     sets
 }
 
-fn http(reader: &mut Reader, node: Option<&Node>, names: &Names) -> HttpOptions {
-    let mut options = HttpOptions {
-        timeout: DEFAULT_TIMEOUT,
-        version: HttpVersion::Auto,
-        connections: Connections::PerUser,
-        transport: TransportKind::Direct,
-        cookies: true,
-        headers: Vec::new(),
-        insecure: false,
-    };
-    let Some(object) = node.and_then(|node| reader.object(node, &HTTP)) else { return options };
-    if let Some(timeout) = object.get("timeout").and_then(|node| reader.duration(node)) {
-        options.timeout = timeout;
-    }
-    let versions = [("auto", HttpVersion::Auto), ("1.1", HttpVersion::Http1), ("2", HttpVersion::Http2)];
-    options.version = reader.choice(object.get("version"), &versions, HttpVersion::Auto);
-    let owners =
-        [("per_user", Connections::PerUser), ("shared", Connections::Shared), ("per_request", Connections::PerRequest)];
-    options.connections = reader.choice(object.get("connections"), &owners, Connections::PerUser);
-    let transports = [("direct", TransportKind::Direct), ("reqwest", TransportKind::Reqwest)];
-    options.transport = reader.choice(object.get("transport"), &transports, TransportKind::Direct);
-    options.cookies = reader.flag(object.get("cookies"), true);
-    options.insecure = reader.flag(object.get("insecure"), false);
-    options.headers = super::flow::headers(reader, object.get("headers"), names);
-    options
-}
-
 fn ready(reader: &mut Reader, node: &Node) -> Option<Ready> {
     let object = reader.object(node, &READY)?;
     let url = object.get("get").and_then(|node| reader.text(node));
@@ -194,7 +162,7 @@ struct Unplaced<'n> {
     search: Option<Search>,
 }
 
-fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names, search_level: Option<f64>) -> Scenarios {
+fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names, source: &PlanSource) -> Scenarios {
     let entries = reader.named(node, "scenarios by name");
     if let Some(node) = node.filter(|_| entries.is_empty()) {
         reader.problem(node.place, "there is no scenario");
@@ -205,7 +173,7 @@ fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names, search_lev
     let mut steps = Vec::new();
     let mut unplaced = Vec::new();
     for (index, (name, node)) in entries.iter().take(MOST_SCENARIOS).enumerate() {
-        let context = ScenarioContext { index, names, search_level };
+        let context = ScenarioContext { index, names, source };
         unplaced.extend(scenario(reader, &context, name, node, &mut steps));
     }
     let searches: Vec<(&Search, Place)> =
@@ -226,7 +194,7 @@ fn scenarios(reader: &mut Reader, node: Option<&Node>, names: &Names, search_lev
 struct ScenarioContext<'a> {
     index: usize,
     names: &'a Names,
-    search_level: Option<f64>,
+    source: &'a PlanSource,
 }
 
 fn scenario<'n>(
@@ -237,8 +205,8 @@ fn scenario<'n>(
     steps: &mut Vec<TimedStep>,
 ) -> Option<Unplaced<'n>> {
     let object = reader.object(node, &SCENARIO)?;
-    let load = object.get("load").map(|node| load::read(reader, node, context.search_level)).unwrap_or_default();
-    let mut flow = FlowReader::new(reader, context.names.of_scenario());
+    let load = object.get("load").map(|node| load::read(reader, node, context.source.search_level)).unwrap_or_default();
+    let mut flow = FlowReader::new(reader, context.names.of_scenario(), context.source);
     let steps_of_flow = object.get("flow").map(|node| flow.read(node)).unwrap_or_default();
     let slots = flow.into_slots();
     if let Some(flow) = object.get("flow")

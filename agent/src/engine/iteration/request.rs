@@ -1,38 +1,42 @@
 //! HTTP steps: the request from the plan, the verdict on the response.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use groundswell_scenario::flow::{Body, HttpRequest, Text, Timed};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use groundswell_scenario::flow::{HttpRequest, Text, Timed};
+use groundswell_scenario::http::{Auth, Credentials};
 use groundswell_stats::{ErrorClass, Outcome};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use url::Url;
 
+use super::body::Built;
 use super::{Iteration, outcome_of};
 use crate::engine::check::{Document, broken_expectation, capture, needs_body};
-use crate::transport::{HttpTransport, InvalidTarget, Request, Response, Target};
+use crate::transport::{InvalidTarget, Login, Request, Response, Target};
 
 impl Iteration<'_> {
-    pub(super) async fn http(&mut self, timed: &Timed<HttpRequest>) {
+    pub(super) async fn http(&mut self, timed: &Timed<Box<HttpRequest>>) {
         let spec = &timed.spec;
         let request = match self.http_request(timed) {
             Ok(request) => request,
             Err(error) => return self.skip(timed.slot, "template_failed", &error),
         };
-        let bytes_sent = request.body.as_ref().map_or(0, |body| body.len() as u64);
         let mut operation = self.begin(timed.slot);
-        let result = self.user.transport.send(request, operation.phases()).await;
+        let result = self.user.client.send(&request, operation.progress()).await;
         let finished = Instant::now();
-        let (outcome, bytes_received) = match result {
+        let outcome = match result {
             Ok(response) => {
                 let elapsed = finished.saturating_duration_since(operation.intended());
-                (self.judge(spec, &response, elapsed), response.bytes_received)
+                self.judge(spec, &response, elapsed)
             }
-            Err(failure) => (outcome_of(failure), 0),
+            Err(failure) => outcome_of(failure),
         };
         let unsent = matches!(outcome, Outcome::Unsent(_));
-        operation.end(finished, outcome, bytes_sent, bytes_received);
+        operation.end(finished, outcome);
         self.due = finished;
         if unsent {
             self.wait_for_own_limit().await;
@@ -56,45 +60,46 @@ impl Iteration<'_> {
     }
 
     /// The request of a step: as it was built before, where nothing in it changes from one iteration to the next.
-    fn http_request(&self, timed: &Timed<HttpRequest>) -> Result<Request, BuildError> {
-        if !timed.spec.is_constant() || !self.phase.context.plan.http.is_constant() {
-            return self.build(&timed.spec);
+    fn http_request(&self, timed: &Timed<Box<HttpRequest>>) -> Result<Rc<Request>, BuildError> {
+        if !timed.spec.is_constant(&self.phase.context.plan.http) {
+            return self.build(&timed.spec).map(Rc::new);
         }
         let key = (self.phase.scenario, timed.slot);
         if let Some(built) = self.phase.context.constant_requests.borrow().get(&key) {
-            return Ok(built.clone());
+            return Ok(Rc::clone(built));
         }
-        let built = self.build(&timed.spec)?;
-        self.phase.context.constant_requests.borrow_mut().insert(key, built.clone());
+        let built = Rc::new(self.build(&timed.spec)?);
+        self.phase.context.constant_requests.borrow_mut().insert(key, Rc::clone(&built));
         Ok(built)
     }
 
     fn build(&self, spec: &HttpRequest) -> Result<Request, BuildError> {
-        let plan = &self.phase.context.plan;
-        let mut url = plan.target.join(&self.text(&spec.url)?)?;
+        let context = &self.phase.context;
+        let http = &context.plan.http;
+        let mut url = context.plan.target.join(&self.text(&spec.url)?)?;
         self.add_query(&mut url, &spec.query)?;
         let mut headers = HeaderMap::new();
-        let (body, content_type) = match &spec.body {
-            None => (None, None),
-            Some(Body::Text(text)) => (Some(Bytes::from(self.text(text)?)), Some("text/plain; charset=utf-8")),
-            Some(Body::Json(json)) => {
-                let json = self.phase.context.templates.json_bytes(json, &self.user.variables)?;
-                (Some(json), Some("application/json"))
-            }
-            Some(Body::Form(fields)) => (Some(self.form(fields)?), Some("application/x-www-form-urlencoded")),
-        };
-        if let Some(content_type) = content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let Built { payload, media_type } = self.body(spec.body.as_ref())?;
+        if let Some(media_type) = media_type {
+            headers.insert(CONTENT_TYPE, media_type);
         }
-        self.add_headers(&mut headers, &plan.http.headers)?;
+        let login = match spec.auth.as_ref().map_or(http.auth.as_ref(), Option::as_ref) {
+            Some(auth) => self.auth(auth, &mut headers)?,
+            None => None,
+        };
+        self.add_headers(&mut headers, &http.headers)?;
         self.add_headers(&mut headers, &spec.headers)?;
+        let target = Target::new(url)?;
+        context.clients.complete(&mut headers, &target);
         Ok(Request {
             method: http::Method::from_bytes(spec.method.as_str().as_bytes())?,
-            target: Target::new(url)?,
+            target,
             headers,
-            body,
-            timeout: spec.timeout.unwrap_or(plan.http.timeout),
+            payload,
+            timeout: spec.timeout.unwrap_or(http.timeout),
             keep_body: needs_body(&spec.expect, &spec.captures),
+            login,
+            max_redirects: spec.max_redirects.unwrap_or(http.max_redirects),
         })
     }
 
@@ -112,20 +117,30 @@ impl Iteration<'_> {
         Ok(())
     }
 
-    fn form(&self, fields: &[(String, Text)]) -> Result<Bytes, BuildError> {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in fields {
-            form.append_pair(name, &self.text(value)?);
-        }
-        Ok(Bytes::from(form.finish()))
-    }
-
     pub(super) fn add_headers(&self, headers: &mut HeaderMap, added: &[(String, Text)]) -> Result<(), BuildError> {
         for (name, value) in added {
             let value = HeaderValue::from_str(&self.text(value)?)?;
             headers.insert(HeaderName::from_bytes(name.as_bytes())?, value);
         }
         Ok(())
+    }
+
+    /// Says who a request is from: at once, or when the target asks (digest).
+    pub(super) fn auth(&self, auth: &Auth, headers: &mut HeaderMap) -> Result<Option<Arc<Login>>, BuildError> {
+        let login = |Credentials { user, password }: &Credentials| -> Result<Login, BuildError> {
+            Ok(Login { user: self.text(user)?, password: self.text(password)? })
+        };
+        let mut authorization = match auth {
+            Auth::Digest(credentials) => return Ok(Some(Arc::new(login(credentials)?))),
+            Auth::Bearer(token) => HeaderValue::from_str(&format!("Bearer {}", self.text(token)?))?,
+            Auth::Basic(credentials) => {
+                let Login { user, password } = login(credentials)?;
+                HeaderValue::from_str(&format!("Basic {}", BASE64.encode(format!("{user}:{password}"))))?
+            }
+        };
+        authorization.set_sensitive(true);
+        headers.insert(AUTHORIZATION, authorization);
+        Ok(None)
     }
 }
 

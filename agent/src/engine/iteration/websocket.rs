@@ -38,17 +38,17 @@ impl Iteration<'_> {
         };
         let step = self.step_id(timed.slot);
         let mut operation = self.begin(timed.slot);
-        let opened = Socket::open(handshake, &self.phase.context.tls, operation.phases()).await;
+        let opened = Socket::open(handshake, &self.phase.context.clients, operation.progress()).await;
         let finished = Instant::now();
         self.due = finished;
         match opened {
             Ok(socket) => {
-                operation.end(finished, Outcome::Ok, 0, 0);
+                operation.end(finished, Outcome::Ok);
                 self.socket = Some(OpenSocket { socket, unanswered: None, step });
             }
             Err(failure) => {
                 let unsent = matches!(failure, Failure::Unsent(_));
-                operation.end(finished, outcome_of(failure), 0, 0);
+                operation.end(finished, outcome_of(failure));
                 self.skip_flow(&spec.flow, 1, "socket_not_open");
                 if unsent {
                     self.wait_for_own_limit().await;
@@ -94,7 +94,7 @@ impl Iteration<'_> {
         };
         let bytes = message.len() as u64;
         let (intended, step) = (self.due, self.step_id(timed.slot));
-        let operation = self.begin(timed.slot);
+        let mut operation = self.begin(timed.slot);
         let sent = Instant::now();
         let result = open.socket.send(message).await;
         let finished = Instant::now();
@@ -104,10 +104,11 @@ impl Iteration<'_> {
                 self.recording().messages_sent(step, 1);
                 open.unanswered = Some((intended, sent));
                 self.socket = Some(open);
-                operation.end(finished, Outcome::Ok, bytes, 0);
+                operation.progress().bytes_sent = bytes;
+                operation.end(finished, Outcome::Ok);
             }
             // A socket that failed is gone; dropping it closes the connection.
-            Err(failure) => operation.end(finished, outcome_of(failure), 0, 0),
+            Err(failure) => operation.end(finished, outcome_of(failure)),
         }
     }
 
@@ -119,7 +120,7 @@ impl Iteration<'_> {
         // The answer to a send counts from that send; a message nobody asked for, from the moment it is waited for.
         let (intended, sent) = open.unanswered.take().unwrap_or((due, due));
         self.due = intended;
-        let operation = self.begin(timed.slot).sent_at(sent);
+        let mut operation = self.begin(timed.slot).sent_at(sent);
         let deadline = sent.max(due) + timed.spec.within;
         let (result, bytes) = match timeout_at(deadline, self.await_message(&mut open, timed)).await {
             Ok((result, bytes)) => (result, bytes),
@@ -138,7 +139,8 @@ impl Iteration<'_> {
         {
             self.socket = Some(open);
         }
-        operation.end(finished, outcome, 0, bytes);
+        operation.progress().bytes_received = bytes;
+        operation.end(finished, outcome);
     }
 
     /// Reads until the awaited message; tells whether all captures were found, and the bytes read.
@@ -176,7 +178,7 @@ impl Iteration<'_> {
             }
             Err(_) => Outcome::Timeout,
         };
-        operation.end(finished, outcome, 0, 0);
+        operation.end(finished, outcome);
     }
 
     /// Closes a socket that the flow left open, so that its server sees a clean end.

@@ -1,0 +1,209 @@
+//! Names to addresses: the plan's own mapping first, then the machine's name service, asked once a minute.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use groundswell_scenario::http::{AddressFamily, Mapping, Network};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::lookup_host;
+use tokio::time::Instant;
+
+use super::target::Origin;
+
+/// How long the addresses of a name are used, as browsers do.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// How long a name without addresses is not asked for again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// Shared by all workers of an agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolver {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    network: Network,
+    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
+    /// Connections so far: each begins at the next address of its target.
+    turn: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Known {
+    until: Instant,
+    addresses: Arc<[IpAddr]>,
+}
+
+/// The addresses of a target, in the order in which to try them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Resolved {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The name service was asked.
+    pub(super) looked_up: bool,
+}
+
+impl Resolver {
+    pub(crate) fn new(network: Network) -> Self {
+        Resolver { inner: Arc::new(Inner { network, known: Mutex::default(), turn: AtomicUsize::new(0) }) }
+    }
+
+    /// The addresses of an origin; empty where it has none of the wanted family.
+    pub(super) async fn resolve(&self, origin: &Origin) -> Resolved {
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(mapping) = self.inner.mapping(&origin.host, Some(origin.port)) {
+            let port = |mapped: &SocketAddr| if mapped.port() == 0 { origin.port } else { mapped.port() };
+            let mut addresses: Vec<_> =
+                mapping.addresses.iter().map(|mapped| SocketAddr::new(mapped.ip(), port(mapped))).collect();
+            let first = turn % addresses.len().max(1);
+            addresses.rotate_left(first);
+            return Resolved { addresses, looked_up: false };
+        }
+        let (ips, looked_up) = match origin.address {
+            Some(address) => (Arc::from([address]), false),
+            None => self.inner.look_up(&origin.host).await,
+        };
+        let addresses = in_turn(self.inner.wanted(&ips), turn);
+        Resolved { addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, origin.port)).collect(), looked_up }
+    }
+}
+
+impl Inner {
+    /// The plan's addresses of a host; `None` for a port that is not known yet.
+    fn mapping(&self, host: &str, port: Option<u16>) -> Option<&Mapping> {
+        let host = host.trim_end_matches('.');
+        let bare = |mapped: &str| mapped.trim_start_matches('[').trim_end_matches(']') == host;
+        let fits = |mapping: &&Mapping| bare(&mapping.host) && mapping.port.is_none_or(|own| Some(own) == port);
+        // The one for this port goes before the one for any.
+        let mappings = || self.network.resolve.iter().filter(fits);
+        mappings().find(|mapping| mapping.port.is_some()).or_else(|| mappings().next())
+    }
+
+    /// What the name service says; all who ask at once wait for one answer.
+    async fn look_up(&self, host: &str) -> (Arc<[IpAddr]>, bool) {
+        let entry = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry(host.to_owned()).or_default())
+        };
+        let mut looked_up = entry.try_lock().is_err();
+        let mut entry = entry.lock().await;
+        if let Some(Known { until, addresses }) = &*entry
+            && *until > Instant::now()
+        {
+            return (Arc::clone(addresses), looked_up);
+        }
+        looked_up = true;
+        let found = lookup_host((host, 0)).await;
+        let addresses: Arc<[IpAddr]> =
+            found.map(|found| found.map(|address| address.ip()).collect()).unwrap_or_else(|_| Arc::from([]));
+        let valid = if addresses.is_empty() { UNKNOWN_FOR } else { KNOWN_FOR };
+        *entry = Some(Known { until: Instant::now() + valid, addresses: Arc::clone(&addresses) });
+        (addresses, looked_up)
+    }
+
+    /// The addresses that the plan wants used, in the order of its preference.
+    fn wanted(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let mut wanted = addresses.to_vec();
+        match self.network.family {
+            AddressFamily::Any => {}
+            AddressFamily::Ipv4 => wanted.retain(IpAddr::is_ipv4),
+            AddressFamily::Ipv6 => wanted.retain(IpAddr::is_ipv6),
+            AddressFamily::Ipv4First => wanted.sort_by_key(IpAddr::is_ipv6),
+            AddressFamily::Ipv6First => wanted.sort_by_key(IpAddr::is_ipv4),
+        }
+        wanted
+    }
+}
+
+/// The addresses of the first one's family in turn, so that connections spread over them; the others after.
+fn in_turn(addresses: Vec<IpAddr>, turn: usize) -> Vec<IpAddr> {
+    let Some(first) = addresses.first().copied() else { return addresses };
+    let (mut same, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let first = turn % same.len();
+    same.rotate_left(first);
+    same.extend(other);
+    same
+}
+
+/// For reqwest, which asks for names without their ports.
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let turn = inner.turn.fetch_add(1, Ordering::Relaxed);
+            if let Some(mapping) = inner.mapping(name.as_str(), None) {
+                let mut addresses = mapping.addresses.clone();
+                let first = turn % addresses.len().max(1);
+                addresses.rotate_left(first);
+                return Ok(Box::new(addresses.into_iter()) as Addrs);
+            }
+            let (found, _) = inner.look_up(name.as_str()).await;
+            let addresses = in_turn(inner.wanted(&found), turn);
+            if addresses.is_empty() {
+                return Err("no address".into());
+            }
+            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use url::Url;
+
+    use super::*;
+
+    fn origin(url: &str) -> Origin {
+        Origin::of(&Url::parse(url).unwrap()).unwrap()
+    }
+
+    fn mapping(host: &str, port: Option<u16>, addresses: &[&str]) -> Mapping {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Mapping { host: host.into(), port, addresses }
+    }
+
+    #[tokio::test]
+    async fn the_plan_knows_better_than_the_name_service() {
+        let resolve = vec![
+            mapping("shop.test", None, &["127.0.0.2:0", "127.0.0.3:0"]),
+            mapping("shop.test", Some(81), &["127.0.0.4:8081"]),
+            mapping("[::1]", None, &["127.0.0.5:0"]),
+        ];
+        let resolver = Resolver::new(Network { resolve, ..Network::default() });
+        let mut firsts = Vec::new();
+        for url in ["http://shop.test/", "http://shop.test/", "http://shop.test:81/", "http://[::1]:7/"] {
+            let resolved = resolver.resolve(&origin(url)).await;
+            assert!(!resolved.looked_up);
+            firsts.push(resolved.addresses[0].to_string());
+        }
+        assert_eq!(firsts, ["127.0.0.2:80", "127.0.0.3:80", "127.0.0.4:8081", "127.0.0.5:7"]);
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_look_up_and_a_name_only_one() {
+        let resolver = Resolver::new(Network { family: AddressFamily::Ipv4, ..Network::default() });
+        let literal = resolver.resolve(&origin("http://127.0.0.1:9/")).await;
+        assert_eq!(literal, Resolved { addresses: vec!["127.0.0.1:9".parse().unwrap()], looked_up: false });
+        let named = origin("http://localhost:9/");
+        assert!(resolver.resolve(&named).await.looked_up);
+        assert!(!resolver.resolve(&named).await.looked_up);
+    }
+
+    #[test]
+    fn families_are_chosen_and_addresses_used_in_turn() {
+        let all: Vec<IpAddr> = ["::1", "10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap()).into();
+        let ordered = |family, turn| {
+            let resolver = Resolver::new(Network { family, ..Network::default() });
+            in_turn(resolver.inner.wanted(&all), turn).iter().map(IpAddr::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(ordered(AddressFamily::Any, 1), ["::1", "10.0.0.1", "10.0.0.2"]);
+        assert_eq!(ordered(AddressFamily::Ipv4First, 1), ["10.0.0.2", "10.0.0.1", "::1"]);
+        assert_eq!(ordered(AddressFamily::Ipv4, 0), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(ordered(AddressFamily::Ipv6, 5), ["::1"]);
+    }
+}
