@@ -10,6 +10,7 @@ mod edges;
 mod examples;
 mod harness;
 mod help;
+mod http;
 mod interrupt;
 mod limits;
 mod loss;
@@ -29,6 +30,9 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Nginx],
         cluster::every_version_and_owner_of_connections,
     ),
+    ("http::httpbin_through_both_transports", &[Tool::Python("gunicorn, httpbin")], http::httpbin),
+    ("http::proxies_for_http_and_socks", &[Tool::Nginx, Tool::Python("pproxy")], http::proxies),
+    ("http::connections_that_end_at_random", &[Tool::Nginx], http::connections_that_end),
     ("loss::kill_nine_of_one_of_three_agents", &[Tool::Nginx], loss::kill_nine),
     ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),

@@ -111,7 +111,15 @@ impl Nginx {
     /// # Errors
     /// When it does not come up.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        Nginx::listening("")
+        Nginx::listening("", "")
+    }
+
+    /// Starts one with more settings for its HTTP.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start_with(settings: &str) -> anyhow::Result<Self> {
+        Nginx::listening("", settings)
     }
 
     /// Starts one that speaks HTTP/2 only, without TLS.
@@ -119,10 +127,11 @@ impl Nginx {
     /// # Errors
     /// When it does not come up.
     pub(crate) fn start_http2() -> anyhow::Result<Self> {
-        Nginx::listening("http2")
+        Nginx::listening("http2", "")
     }
 
-    fn listening(how: &str) -> anyhow::Result<Self> {
+    fn listening(how: &str, settings: &str) -> anyhow::Result<Self> {
+        let settings = if settings.is_empty() { "keepalive_requests 1000000;" } else { settings };
         let folder = folder()?;
         let port = free_port()?;
         let root = folder.path().display();
@@ -132,7 +141,7 @@ impl Nginx {
              http {{\n\
                log_format path '$request_method $uri'; access_log {root}/access.log path;\n\
                client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;\n\
-               uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi; keepalive_requests 1000000;\n\
+               uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi; {settings}\n\
                server {{ listen 127.0.0.1:{port} {how}; location /missing {{ return 404; }}\n\
                  location / {{ default_type application/json; return 200 '{{\"id\":\"n1\"}}'; }} }}\n\
              }}\n"
@@ -158,6 +167,30 @@ impl Nginx {
             *requests.entry(line.to_owned()).or_default() += 1;
         }
         Ok(requests)
+    }
+}
+
+/// A server from PyPI, started as a module.
+pub(crate) struct PythonModule {
+    port: u16,
+    _daemon: Daemon,
+}
+
+impl PythonModule {
+    /// Starts `python -m MODULE` with arguments for a port.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start(module: &str, arguments: impl FnOnce(u16) -> Vec<String>) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let daemon = Daemon::spawn(module, Command::new(python()).args(["-m", module]).args(arguments(port)))?;
+        wait_until_listening(port, module)?;
+        Ok(PythonModule { port, _daemon: daemon })
+    }
+
+    /// Its base URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 }
 

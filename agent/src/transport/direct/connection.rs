@@ -76,6 +76,8 @@ impl Connection {
         let io = TokioIo::new(Metered { stream, meter: Rc::clone(&meter) });
         let (sender, driver) = http1::Builder::new()
             .max_header_size(MAX_HEAD_BYTES)
+            // A head with a small body is one buffer, and one buffer is cheaper to write than a list of them.
+            .writev(false)
             .handshake(io)
             .await
             .map_err(|error| classify(&error))?;
