@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use groundswell_stats::{Outcome, Phases, Recorder, Sample, StepId};
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinSet, spawn_local};
+use tokio::time::Instant;
 use url::Url;
 
 type Failed = Box<dyn Error + Send + Sync>;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
-use crate::harness::{Daemon, Prepared, Report, folder, free_port, wait_until_listening};
+use crate::harness::{Daemon, Nginx, Prepared, Report, folder, free_port, wait_until_listening};
 
 const PLAN: &str = "
 target: TARGET
@@ -92,6 +92,74 @@ pub(crate) fn every_mistake_has_its_class() -> anyhow::Result<()> {
     // Ends with the test's process; each connection is closed as soon as it is there.
     std::thread::spawn(move || listener.incoming().for_each(drop));
     fails_with(&run(path, &url, PLAN)?, "tls_closed", "plain text")
+}
+
+/// The same mistakes with a server that people run.
+pub(crate) fn mistakes_with_nginx() -> anyhow::Result<()> {
+    let authority = authority()?;
+    let path = authority.path();
+    let cases = [
+        ("expired", "", "tls_certificate_expired", "expired"),
+        ("other", "", "tls_wrong_host", "another host"),
+        ("own", "", "tls_self_signed", "is self-signed"),
+        ("stranger", "", "tls_unknown_issuer", "does not know"),
+        ("good", "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;", "tls_version", "TLS 1.2"),
+    ];
+    for (name, more, class, says) in cases {
+        let nginx = Nginx::start_tls(path, name, more)?;
+        fails_with(&run(path, &nginx.tls_url(), PLAN)?, class, says).with_context(|| name.to_owned())?;
+    }
+    Ok(())
+}
+
+/// HTTP/2 over TLS, with the plan's own authority and a client certificate that the server asks for, whoever owns the
+/// connections: the server's count is ours.
+pub(crate) fn http2_with_client_certificates() -> anyhow::Result<()> {
+    let authority = authority()?;
+    let path = authority.path();
+    let asks = format!("ssl_client_certificate {}/ca.pem; ssl_verify_client on;", path.display());
+    let nginx = Nginx::start_tls(path, "good", &asks)?;
+    let files = format!("ca: {0}/ca.pem, certificate: {0}/good.pem, key: {0}/good.key", path.display());
+    let mut wanted = 0;
+    for transport in ["direct", "reqwest"] {
+        for owner in ["per_user", "shared", "per_request", "{ shared: 3 }"] {
+            if transport == "reqwest" && owner.starts_with('{') {
+                continue;
+            }
+            let plan = format!(
+                "target: TARGET\nmax_send_lag: 10s\nhttp: {{ transport: {transport}, connections: {owner}, tls: {{ \
+                 {files} }} }}\nscenarios:\n  s: {{ load: {{ iterations: 200, users: 10 }}, flow: [ {{ get: /, expect: {{ \
+                 header: {{ x-protocol: HTTP/2.0 }} }} }} ] }}\n"
+            );
+            let prepared = Prepared::new(&plan, &nginx.tls_url())?;
+            let run = prepared.call("run", &[]).finish()?;
+            let report: Report = prepared.report().with_context(|| format!("{run:?}"))?;
+            wanted += 200;
+            let seen: u64 = nginx.requests()?.values().sum();
+            let row = report.steps.first().context("no row")?;
+            ensure!(row.ok == 200, "{transport} {owner}: {:?}", row.error_classes);
+            ensure!(seen == wanted, "{transport} {owner}: nginx logged {seen} in all, not {wanted}");
+            if owner.starts_with('{') {
+                ensure!(row.connect_ms.count <= 6, "a pool of 3, at least one for each worker: {row:?}");
+            }
+        }
+    }
+    let without = PLAN.to_owned() + &format!("http: {{ tls: {{ ca: {}/ca.pem }} }}\n", path.display());
+    fails_with(&run(path, &nginx.tls_url(), &without)?, "status_400", "not well-formed")
+}
+
+/// Another name than the URL's, and a version that the server does not have.
+pub(crate) fn server_name_and_version() -> anyhow::Result<()> {
+    let authority = authority()?;
+    let path = authority.path();
+    let nginx = Nginx::start_tls(path, "good", "ssl_protocols TLSv1.2;")?;
+    let by_address = nginx.tls_url().replace("localhost", "127.0.0.1");
+    let named = PLAN.to_owned() + "http: { tls: { server_name: localhost } }\n";
+    let report = run(path, &by_address, &named)?;
+    ensure!(report.total.ok == 3, "{:?}", report.steps);
+    fails_with(&run(path, &by_address, PLAN)?, "tls_wrong_host", "another host")?;
+    let newer = PLAN.to_owned() + "http: { tls: { min_version: 1.3 } }\n";
+    fails_with(&run(path, &nginx.tls_url(), &newer)?, "tls_version", "TLS 1.2")
 }
 
 fn fails_with(report: &Report, class: &str, says: &str) -> anyhow::Result<()> {

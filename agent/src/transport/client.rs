@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use cookie_store::CookieStore;
-use groundswell_scenario::http::{Coding, Connections, HttpOptions, TransportKind};
+use groundswell_scenario::http::{Coding, Connections, HttpOptions, HttpVersion, TransportKind};
 use groundswell_scenario::{Plan, Share};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, COOKIE, HOST, HeaderMap, HeaderValue, SET_COOKIE, USER_AGENT};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -100,8 +100,7 @@ impl Clients {
             codings: HeaderValue::from_str(&words.join(", ")).ok().filter(|value| !value.is_empty()),
             max_body: most.unwrap_or(MAX_KEPT_BODY_BYTES).min(MAX_KEPT_BODY_BYTES),
         };
-        let mut config = setup.tls.config();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = setup.tls.config(HttpVersion::Http1);
         let websockets = Dialler::new(setup.resolver.clone(), Arc::new(config), options);
         Ok(Clients { transport, shared: Rc::new(shared), websockets, setup })
     }

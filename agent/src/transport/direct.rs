@@ -45,12 +45,7 @@ struct Settings {
 
 impl Direct {
     pub(super) fn new(resolver: &Resolver, tls: &Tls, options: &HttpOptions, share: &Share) -> Rc<Self> {
-        let mut config = tls.config();
-        config.alpn_protocols = match options.version {
-            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
-            HttpVersion::Http2 => vec![b"h2".to_vec()],
-        };
+        let config = tls.config(options.version);
         let most = match options.connections {
             Connections::Shared { most: Some(most) } => {
                 Some(usize::try_from(share.count_below(u64::from(most))).unwrap_or(usize::MAX).max(1))

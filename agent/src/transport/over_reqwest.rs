@@ -29,7 +29,7 @@ impl Reqwest {
         number: u64,
     ) -> Result<Self, reqwest::Error> {
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.config())
+            .tls_backend_preconfigured(tls.config(options.version))
             // The target's own count must equal ours: nothing is sent that the plan does not name.
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use groundswell_scenario::http::{Identity, TlsOptions};
+use groundswell_scenario::http::{HttpVersion, Identity, TlsOptions};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -60,8 +60,15 @@ impl Tls {
         Ok(Tls { config })
     }
 
-    pub(crate) fn config(&self) -> ClientConfig {
-        self.config.clone()
+    /// For connections that speak this version of HTTP, agreed on in the handshake (RFC 7301).
+    pub(crate) fn config(&self, version: HttpVersion) -> ClientConfig {
+        let mut config = self.config.clone();
+        config.alpn_protocols = match version {
+            HttpVersion::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            HttpVersion::Http1 => vec![b"http/1.1".to_vec()],
+            HttpVersion::Http2 => vec![b"h2".to_vec()],
+        };
+        config
     }
 }
 

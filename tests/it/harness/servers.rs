@@ -152,9 +152,27 @@ impl Nginx {
         Ok(Nginx { folder, port, _daemon: daemon })
     }
 
+    /// Starts one that speaks TLS, and HTTP/2 over it, with a certificate of a folder.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start_tls(certificates: &Path, name: &str, more: &str) -> anyhow::Result<Self> {
+        let path = certificates.display();
+        let settings = format!(
+            "ssl_certificate {path}/{name}.pem; ssl_certificate_key {path}/{name}.key; \
+             add_header x-protocol $server_protocol; {more}"
+        );
+        Nginx::listening("ssl http2", &settings)
+    }
+
     /// Its base URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its base URL with TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        format!("https://localhost:{}", self.port)
     }
 
     /// Requests it has logged so far, by "METHOD path".
