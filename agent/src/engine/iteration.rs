@@ -90,8 +90,10 @@ impl User {
         due: Instant,
         accounting: Accounting,
     ) -> Instant {
-        self.variables.clone_from(&self.constants);
-        self.variables.insert("iteration".into(), Value::from(number));
+        if phase.context.templates.has_names(phase.scenario) {
+            self.variables.clone_from(&self.constants);
+            self.variables.insert("iteration".into(), Value::from(number));
+        }
         let left = match accounting {
             Accounting::AsIssued { .. } => Vec::new(),
             Accounting::Scheduled { .. } => operations_per_iteration(phase),

@@ -61,13 +61,14 @@ impl Recording {
     /// Hands an operation to the transport.
     pub(super) fn begin(self: &Rc<Self>, step: StepId, intended: Instant) -> Operation {
         self.recorder.borrow_mut().issued(step);
+        let sent = Instant::now();
         Operation {
             recording: Rc::clone(self),
             step,
             intended,
             ready: intended,
-            sent: Instant::now(),
-            progress: Progress::default(),
+            sent,
+            progress: Progress { begun: Some(sent), ..Progress::default() },
             ended: false,
         }
     }
@@ -161,7 +162,7 @@ impl Operation {
 
     fn record(&mut self, finished: Instant, outcome: Outcome) {
         self.ended = true;
-        let Progress { phases, bytes_sent, bytes_received, follow_ups } = self.progress;
+        let Progress { phases, bytes_sent, bytes_received, follow_ups, .. } = self.progress;
         self.recording.finished(&Sample {
             step: self.step,
             response_us: micros(finished.saturating_duration_since(self.intended)),

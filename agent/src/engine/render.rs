@@ -48,6 +48,11 @@ impl Templates {
         Ok(Templates { environment, names })
     }
 
+    /// Does a scenario have templates with names in them at all?
+    pub(super) fn has_names(&self, scenario: usize) -> bool {
+        self.names.get(scenario).is_some_and(|names| !names.is_empty())
+    }
+
     /// Do the templates of a scenario refer to this name?
     pub(super) fn uses(&self, scenario: usize, name: &str) -> bool {
         self.names.get(scenario).is_some_and(|names| names.contains(name))

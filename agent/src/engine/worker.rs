@@ -1,7 +1,7 @@
 //! A worker: one thread, one single-threaded runtime, its part of the agent's share.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_scenario::plan::ScenarioStart;
-use groundswell_scenario::{Plan, Share};
+use groundswell_scenario::{Plan, Scenario, Share};
 use groundswell_stats::{StepDelta, StepId};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, LocalOptions};
@@ -81,8 +81,8 @@ pub(super) struct Context {
     pub(super) templates: Templates,
     pub(super) data: Vec<DataFeed>,
     pub(super) stop: Rc<StopSignal>,
-    /// Requests without templates, built once, by scenario and slot.
-    pub(super) constant_requests: RefCell<HashMap<(usize, u32), Rc<Request>>>,
+    /// Requests without templates, built once, by scenario and the step's place in its flow.
+    pub(super) constant_requests: Vec<Vec<OnceCell<Rc<Request>>>>,
     pub(super) clients: Clients,
     ended: Vec<CancellationToken>,
 }
@@ -155,6 +155,8 @@ async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, fi
             None => return,
         }
     };
+    let slots = |scenario: &Scenario| vec![OnceCell::new(); scenario.timed_steps as usize];
+    let constant_requests = spec.plan.scenarios.iter().map(slots).collect();
     let context = Rc::new(Context {
         data: spec.plan.data.iter().map(|set| DataFeed::new(set, &spec.share)).collect(),
         ended: spec.plan.scenarios.iter().map(|_| CancellationToken::new()).collect(),
@@ -165,7 +167,7 @@ async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, fi
         recording: Rc::clone(&recording),
         templates,
         stop: Rc::clone(&stop),
-        constant_requests: RefCell::default(),
+        constant_requests,
         clients,
     });
     let mut load = Some(Box::pin(all_scenarios(Rc::clone(&context))));

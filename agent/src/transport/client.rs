@@ -153,7 +153,7 @@ impl Client {
     /// Sends a request, follows where it leads, and reads the last response to its end.
     pub(crate) async fn send(&mut self, request: &Request, progress: &mut Progress) -> Result<Response, Failure> {
         let Client { deadline, state } = self;
-        let until = Instant::now() + request.timeout;
+        let until = progress.begun.unwrap_or_else(Instant::now) + request.timeout;
         deadline.within(until, state.follow(request, progress)).await.unwrap_or(Err(Failure::Timeout))
     }
 }
@@ -180,6 +180,7 @@ impl State {
             followed = Some(request);
         }
         if self.shared.codings.is_some() && !response.body.is_empty() {
+            // Decoding is no part of the target's time.
             response.body = decoded(&response.headers, response.body, self.shared.max_body)?;
         }
         Ok(response)

@@ -81,7 +81,11 @@ impl Direct {
         loop {
             let mut lease = self.pool.take(&request.target.origin, &mut progress.phases).await?;
             let message = lease.connection.message(request, extra);
-            let sent = Instant::now();
+            // A kept connection is taken without waiting, so an operation's first request goes out as it is handed over.
+            let sent = match progress.begun.take() {
+                Some(begun) if lease.is_reused && self.settings.most.is_none() => begun,
+                _ => Instant::now(),
+            };
             let answer = match self.settings.first_byte_timeout {
                 None => lease.connection.send(message, &mut progress.bytes_sent).await,
                 Some(limit) => timeout(limit, lease.connection.send(message, &mut progress.bytes_sent))
@@ -135,7 +139,7 @@ impl HttpTransport for Direct {
                 }
             }
         };
-        spend(&mut progress.phases.body_us, arrived);
+        progress.ended = Some(spend(&mut progress.phases.body_us, arrived));
         ended?;
         self.pool.give_back(lease).await;
         Ok(Response { status, headers, body: if kept.is_empty() { whole } else { kept.freeze() } })

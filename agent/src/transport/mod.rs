@@ -105,6 +105,10 @@ pub(crate) struct Progress {
     pub(crate) bytes_received: u64,
     /// Requests beyond the first.
     pub(crate) follow_ups: u64,
+    /// When it was handed over.
+    pub(crate) begun: Option<Instant>,
+    /// When the last response was read to its end: the clock is not asked twice for the same moment.
+    pub(crate) ended: Option<Instant>,
 }
 
 /// Adds the time since a moment to a phase.

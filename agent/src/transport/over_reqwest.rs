@@ -112,7 +112,7 @@ impl HttpTransport for Reqwest {
                 kept.extend_from_slice(&chunk);
             }
         };
-        spend(&mut progress.phases.body_us, arrived);
+        progress.ended = Some(spend(&mut progress.phases.body_us, arrived));
         ended?;
         Ok(Response { status, headers, body: Bytes::from(kept) })
     }

@@ -1,5 +1,6 @@
 //! HTTP steps: the request from the plan, the verdict on the response.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,9 @@ impl Iteration<'_> {
         };
         let mut operation = self.begin(timed.slot);
         let result = self.user.client.send(&request, operation.progress()).await;
-        let finished = Instant::now();
+        // An earlier response is not the end of an operation that failed after it.
+        let read = operation.progress().ended.filter(|_| result.is_ok());
+        let finished = read.unwrap_or_else(Instant::now);
         let outcome = match result {
             Ok(response) => {
                 let elapsed = finished.saturating_duration_since(operation.intended());
@@ -64,13 +67,13 @@ impl Iteration<'_> {
         if !timed.spec.is_constant(&self.phase.context.plan.http) {
             return self.build(&timed.spec).map(Rc::new);
         }
-        let key = (self.phase.scenario, timed.slot);
-        if let Some(built) = self.phase.context.constant_requests.borrow().get(&key) {
+        let of_scenario = self.phase.context.constant_requests.get(self.phase.scenario);
+        let kept = of_scenario.and_then(|requests| requests.get(timed.slot as usize));
+        if let Some(built) = kept.and_then(OnceCell::get) {
             return Ok(Rc::clone(built));
         }
-        let built = Rc::new(self.build(&timed.spec)?);
-        self.phase.context.constant_requests.borrow_mut().insert(key, Rc::clone(&built));
-        Ok(built)
+        let built = self.build(&timed.spec).map(Rc::new)?;
+        Ok(kept.map_or(&built, |kept| kept.get_or_init(|| Rc::clone(&built))).clone())
     }
 
     fn build(&self, spec: &HttpRequest) -> Result<Request, BuildError> {
