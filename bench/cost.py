@@ -21,7 +21,7 @@ import time
 
 from common import BINARY, require_binary
 
-CONNECTIONS, STREAMS, SECONDS, ROUNDS = 50, 10, 5, 5
+CONNECTIONS, STREAMS, SECONDS, ROUNDS = 50, 10, 3, 5
 BARE = BINARY.parent / "examples" / "bare_hyper"
 
 NGINX = """
