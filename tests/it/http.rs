@@ -160,3 +160,17 @@ pub(crate) fn connections_that_end() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Steps of one name share a row of the report, not their requests.
+pub(crate) fn steps_of_one_name() -> anyhow::Result<()> {
+    let nginx = Nginx::start()?;
+    let plan = "target: TARGET\nmax_send_lag: 10s\nscenarios:\n  s: { load: { iterations: 5 }, flow: [ { get: /a, name: page }, \
+                { get: /b, name: page } ] }\n";
+    let prepared = Prepared::new(plan, &nginx.url())?;
+    let run = prepared.call("run", &[]).finish()?;
+    let report: Report = prepared.report().with_context(|| format!("{run:?}"))?;
+    let seen = nginx.requests()?;
+    ensure!(report.steps.len() == 1 && report.total.ok == 10, "{:?}", report.total);
+    ensure!(seen.get("GET /a") == Some(&5) && seen.get("GET /b") == Some(&5), "{seen:?}");
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! A worker: one thread, one single-threaded runtime, its part of the agent's share.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::pin::pin;
@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_scenario::flow::HttpRequest;
 use groundswell_scenario::plan::ScenarioStart;
 use groundswell_scenario::{Plan, Scenario, Share};
 use groundswell_stats::{StepDelta, StepId};
@@ -71,6 +72,9 @@ impl WorkerSpec {
     }
 }
 
+/// The built requests of one slot: steps of the same name share it, so each is known by its place in the plan.
+pub(super) type Constants = RefCell<Vec<(*const HttpRequest, Rc<Request>)>>;
+
 /// What all tasks of a worker share.
 pub(super) struct Context {
     pub(super) plan: Arc<Plan>,
@@ -81,8 +85,8 @@ pub(super) struct Context {
     pub(super) templates: Templates,
     pub(super) data: Vec<DataFeed>,
     pub(super) stop: Rc<StopSignal>,
-    /// Requests without templates, built once, by scenario and the step's place in its flow.
-    pub(super) constant_requests: Vec<Vec<OnceCell<Rc<Request>>>>,
+    /// Requests without templates, built once, by scenario and slot.
+    pub(super) constant_requests: Vec<Vec<Constants>>,
     pub(super) clients: Clients,
     ended: Vec<CancellationToken>,
 }
@@ -155,7 +159,7 @@ async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, fi
             None => return,
         }
     };
-    let slots = |scenario: &Scenario| vec![OnceCell::new(); scenario.timed_steps as usize];
+    let slots = |scenario: &Scenario| vec![Constants::default(); scenario.timed_steps as usize];
     let constant_requests = spec.plan.scenarios.iter().map(slots).collect();
     let context = Rc::new(Context {
         data: spec.plan.data.iter().map(|set| DataFeed::new(set, &spec.share)).collect(),
