@@ -85,6 +85,8 @@ def main():
             print(f"{users:>7,} users: {first / 2**20:.0f} MiB when all were there, {last / 2**20:.0f} MiB at the end; "
                   f"{report['verdict']['status']}, {total['ok']:,} of {total['issued']:,} well, "
                   f"connections opened {total['connect_ms']['count']:,}, p99 send lag {total['send_lag_ms']['p99']} ms")
+            for reason in report["verdict"]["reasons"]:
+                print(f"        {reason['message']}")
         print(f"a user more: {(after[MANY] - after[FEW]) / (MANY - FEW) / 1024:.1f} KiB")
     finally:
         nginx.terminate()

@@ -70,7 +70,7 @@ fn transport(reader: &mut Reader, object: &Object<'_>, options: &HttpOptions) ->
     ];
     for (key, _, what) in only_direct.iter().filter(|(_, used, _)| *used) {
         let hint = if options.proxy.is_some() { "a proxy needs reqwest" } else { "use the direct transport" };
-        reader.problem_with_hint(object.place_of(key), format!("the transport reqwest knows no {what}"), hint);
+        reader.problem_with_hint(object.place_of(key), format!("the transport reqwest can't do this: {what}"), hint);
     }
     TransportKind::Reqwest
 }
