@@ -75,7 +75,11 @@ pub(in crate::file) static HTTP: Shape = shape(
         ),
         key("insecure", Type::Bool, "Accept any certificate; the report says so. Default: false."),
         key("tls", Type::Object(&TLS), "How TLS connections are made."),
-        key("proxy", Type::Text, "Proxy for HTTP requests (not for WebSockets): http://host:port, socks5://host:port or socks5h://."),
+        key(
+            "proxy",
+            Type::Text,
+            "Proxy for HTTP requests (not for WebSockets): http://host:port, socks5://host:port or socks5h://.",
+        ),
     ],
 );
 
