@@ -19,6 +19,9 @@ const MAX_WORD_BYTES: usize = 64;
 /// What is wrong with a message from outside.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
+    /// Bytes that can't be unpacked.
+    #[error("its figures can't be read: {0}")]
+    Packed(String),
     /// A part that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -103,14 +106,14 @@ impl TryFrom<v1::Share> for Share {
     }
 }
 
-impl From<&Delta> for v1::Delta {
-    /// The figures only; whose they are and their place in the sequence are the session's to add.
+impl From<&Delta> for v1::Figures {
+    /// What was measured; the agent's own state is the session's to add.
     fn from(delta: &Delta) -> Self {
-        v1::Delta {
+        v1::Figures {
             from_run_us: delta.from_us,
             to_run_us: delta.to_us,
             steps: delta.steps.iter().map(|(step, figures)| step_outward(*step, figures)).collect(),
-            ..v1::Delta::default()
+            ..v1::Figures::default()
         }
     }
 }
@@ -181,11 +184,11 @@ impl From<&Counters> for v1::Counters {
     }
 }
 
-impl TryFrom<&v1::Delta> for Delta {
+impl TryFrom<&v1::Figures> for Delta {
     type Error = WireError;
 
     /// Checks everything that one delta says about itself; whether it fits its run is the coordinator's to decide.
-    fn try_from(wire: &v1::Delta) -> Result<Self, WireError> {
+    fn try_from(wire: &v1::Figures) -> Result<Self, WireError> {
         let (from_us, to_us) = (wire.from_run_us, wire.to_run_us);
         if to_us < from_us {
             return Err(WireError::Window { from_us, to_us });

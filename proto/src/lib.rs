@@ -5,6 +5,7 @@
 
 mod convert;
 pub mod limits;
+mod packed;
 
 pub use convert::WireError;
 

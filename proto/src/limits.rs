@@ -4,13 +4,16 @@ use std::time::Duration;
 
 /// Version of the protocol and of the plan language. Both sides must speak the same one: a plan travels as its source,
 /// so an agent of another version could read another meaning into it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Largest message that carries a plan (plan text up to 1 MiB, data files up to 32 MiB in all).
 pub const MAX_PLAN_MESSAGE_BYTES: usize = 40 << 20;
 
 /// Largest message of an agent. A delta of 1,000 steps with four series of 2 KiB each fits.
 pub const MAX_AGENT_MESSAGE_BYTES: usize = 8 << 20;
+
+/// Most that the figures of a delta may hold when they are unpacked.
+pub const MAX_FIGURES_BYTES: usize = 16 << 20;
 
 /// Largest report that a client accepts.
 pub const MAX_EVENT_BYTES: usize = 64 << 20;

@@ -1,6 +1,7 @@
 //! What crosses the wire comes out as it went in, and what no agent would say is refused.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use groundswell_proto::limits::MAX_FIGURES_BYTES;
 use groundswell_proto::{WireError, v1};
 use groundswell_scenario::Share;
 use groundswell_stats::{Delta, ErrorClass, Outcome, Phases, Recorder, Sample, StepId};
@@ -50,7 +51,7 @@ fn deltas() -> impl Strategy<Value = Delta> {
 }
 
 /// One operation that ended well.
-fn one() -> v1::Delta {
+fn one() -> v1::Figures {
     let mut recorder = Recorder::new(1);
     recorder.scheduled(StepId(0), 1);
     recorder.issued(StepId(0));
@@ -65,18 +66,18 @@ fn one() -> v1::Delta {
         bytes_sent: 0,
         bytes_received: 0,
     });
-    v1::Delta::from(&Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal() })
+    v1::Figures::from(&Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal() })
 }
 
 /// What is said of a delta after something was done to it.
-fn refused(spoil: impl FnOnce(&mut v1::Delta)) -> WireError {
+fn refused(spoil: impl FnOnce(&mut v1::Figures)) -> WireError {
     let mut delta = one();
     assert!(Delta::try_from(&delta).is_ok());
     spoil(&mut delta);
     Delta::try_from(&delta).unwrap_err()
 }
 
-fn counters(delta: &mut v1::Delta) -> &mut v1::Counters {
+fn counters(delta: &mut v1::Figures) -> &mut v1::Counters {
     delta.steps[0].counters.as_mut().unwrap()
 }
 
@@ -85,7 +86,8 @@ proptest! {
 
     #[test]
     fn a_delta_survives_the_wire(delta in deltas()) {
-        prop_assert_eq!(Delta::try_from(&v1::Delta::from(&delta)).unwrap(), delta);
+        let packed = v1::Figures::from(&delta).pack();
+        prop_assert_eq!(Delta::try_from(&v1::Figures::unpack(&packed).unwrap()).unwrap(), delta);
     }
 
     #[test]
@@ -93,6 +95,27 @@ proptest! {
         let share = Share::weighted(index, &weights).unwrap();
         prop_assert_eq!(Share::try_from(v1::Share::from(&share)).unwrap(), share);
     }
+}
+
+#[test]
+fn bytes_that_are_no_figures_are_refused() {
+    let packed = one().pack();
+    for bytes in [&packed[..packed.len() / 2], b"\xff\xff\xff", b""] {
+        assert!(matches!(v1::Figures::unpack(bytes), Err(WireError::Packed(_))), "{bytes:?}");
+    }
+}
+
+/// A kilobyte that unpacks to a thousand times as much, and so on: it ends at the limit.
+#[test]
+fn a_bomb_is_refused() {
+    let words = [("x".repeat(MAX_FIGURES_BYTES / 2), 1)].into();
+    let mut figures = one();
+    counters(&mut figures).shed = words;
+    counters(&mut figures).not_generated = [("y".repeat(MAX_FIGURES_BYTES / 2), 1)].into();
+    let packed = figures.pack();
+    assert!(packed.len() < MAX_FIGURES_BYTES / 100);
+    let error = v1::Figures::unpack(&packed).unwrap_err();
+    assert!(error.to_string().contains("more than"), "{error}");
 }
 
 #[test]

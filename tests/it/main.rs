@@ -8,6 +8,7 @@ mod bad_input;
 mod cluster;
 mod edges;
 mod examples;
+mod flood;
 mod harness;
 mod help;
 mod http;
@@ -34,6 +35,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("http::proxies_for_http_and_socks", &[Tool::Nginx, Tool::Python("pproxy")], http::proxies),
     ("http::steps_of_one_name_send_their_own_requests", &[Tool::Nginx], http::steps_of_one_name),
     ("http::connections_that_end_at_random", &[Tool::Nginx], http::connections_that_end),
+    ("flood::memory_stays_bounded", &[], flood::memory_stays_bounded),
     ("loss::kill_nine_of_one_of_three_agents", &[Tool::Nginx], loss::kill_nine),
     ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),

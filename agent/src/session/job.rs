@@ -218,13 +218,12 @@ impl Job {
             phase: u32::try_from(*phase).unwrap_or(u32::MAX),
             decided: *decided,
         });
+        let figures = v1::Figures { health: Some(health), cursors: cursors.collect(), ..v1::Figures::from(delta) };
         Say::Delta(v1::Delta {
             run_id: self.run_id.clone(),
             incarnation: self.incarnation,
             seq: self.seq,
-            health: Some(health),
-            cursors: cursors.collect(),
-            ..v1::Delta::from(delta)
+            figures: figures.pack(),
         })
     }
 

@@ -52,12 +52,13 @@ fn none_or(problem: String) -> Result<(), String> {
     if problem.is_empty() { Ok(()) } else { Err(problem) }
 }
 
-fn measured(wire: &v1::Delta) -> Result<Measured, WireError> {
+fn measured(delta: &v1::Delta) -> Result<Measured, WireError> {
+    let wire = v1::Figures::unpack(&delta.figures)?;
     let health = wire.health.unwrap_or_default();
     let cursors = wire.cursors.iter().map(|cursor| ((cursor.scenario as usize, cursor.phase as usize), cursor.decided));
     Ok(Measured {
-        seq: wire.seq,
-        delta: Delta::try_from(wire)?,
+        seq: delta.seq,
+        delta: Delta::try_from(&wire)?,
         cursors: cursors.collect(),
         health: Health {
             cpu_permille: health.cpu_permille,
