@@ -94,9 +94,14 @@ fn measured(steps: usize, seq: u64, second: u64, decided: u64, ok: u64, failed: 
             bytes_received: 0,
         });
     }
-    let delta = Delta { from_us: (second - 1) * 1_000_000, to_us: second * 1_000_000, steps: recorder.seal() };
+    let delta = Delta {
+        from_us: (second - 1) * 1_000_000,
+        to_us: second * 1_000_000,
+        steps: recorder.seal(),
+        ..Delta::default()
+    };
     let health = Health { cpu_permille: 10, users: 1, ..Health::default() };
-    Measured { seq, delta, cursors: BTreeMap::from([((0, 0), decided)]), health }
+    Measured { seq, delta, cursors: BTreeMap::from([((0, 0), decided)]), health, source: 0 }
 }
 
 fn report(actions: Vec<Action>) -> Report {
@@ -369,8 +374,8 @@ fn operations_that_were_not_sent_are_no_errors_of_the_target() {
             bytes_received: 0,
         });
     }
-    let delta = Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal() };
-    let window = Measured { seq: 1, delta, cursors: BTreeMap::new(), health: Health::default() };
+    let delta = Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal(), ..Delta::default() };
+    let window = Measured { seq: 1, delta, cursors: BTreeMap::new(), health: Health::default(), source: 0 };
     history.seqs.insert(A, 1);
     history.now = history.t0 + Duration::from_secs(1);
     history.step(Event::Measured(A, Box::new(window)));

@@ -9,6 +9,7 @@ use groundswell_stats::{Counters, Delta, ErrorClass, Kind, Series, StepDelta, St
 
 use groundswell_stats::codec::{Declared, InvalidSeries};
 
+use crate::sockets::{room_outward, rooms_inward, sockets_inward, sockets_outward};
 use crate::v1;
 
 /// Most different words (error classes, reasons) in one step of one delta.
@@ -43,6 +44,14 @@ pub enum WireError {
         step: u32,
         /// What is wrong.
         source: InvalidSeries,
+    },
+    /// A room whose figures contradict each other.
+    #[error("room {room:?}: {what}")]
+    Room {
+        /// Its name, cut to its limit.
+        room: String,
+        /// What is wrong.
+        what: &'static str,
     },
     /// A window that ends before it begins.
     #[error("the window ends at {to_us} µs, before it begins at {from_us} µs")]
@@ -113,6 +122,7 @@ impl From<&Delta> for v1::Figures {
             from_run_us: delta.from_us,
             to_run_us: delta.to_us,
             steps: delta.steps.iter().map(|(step, figures)| step_outward(*step, figures)).collect(),
+            rooms: delta.rooms.iter().map(|(name, room)| room_outward(name, room)).collect(),
             ..v1::Figures::default()
         }
     }
@@ -123,13 +133,14 @@ fn step_outward(step: StepId, figures: &StepDelta) -> v1::StepDelta {
     v1::StepDelta {
         step: step.0,
         counters: Some(v1::Counters::from(&figures.counters)),
-        series: series.map(|(kind, series)| series_outward(kind, series)).collect(),
+        series: series.map(|(kind, series)| series_outward(Some(kind), series)).collect(),
+        sockets: (!figures.sockets.is_empty()).then(|| sockets_outward(&figures.sockets)),
     }
 }
 
-fn series_outward(kind: Kind, series: &Series) -> v1::Series {
+pub(crate) fn series_outward(kind: Option<Kind>, series: &Series) -> v1::Series {
     v1::Series {
-        kind: v1::LatencyKind::from(kind).into(),
+        kind: kind.map_or(v1::LatencyKind::Unspecified, v1::LatencyKind::from).into(),
         histogram: codec::encode(&series.buckets),
         count: series.count,
         sum_us: series.sum_us,
@@ -199,7 +210,7 @@ impl TryFrom<&v1::Figures> for Delta {
                 return Err(WireError::Repeated(step.step));
             }
         }
-        Ok(Delta { from_us, to_us, steps })
+        Ok(Delta { from_us, to_us, steps, rooms: rooms_inward(&wire.rooms)? })
     }
 }
 
@@ -226,18 +237,24 @@ fn step_inward(wire: &v1::StepDelta) -> Result<StepDelta, WireError> {
         if place.count > 0 {
             return Err(WireError::Repeated(wire.step));
         }
-        let declared = Declared {
-            count: series.count,
-            sum_us: series.sum_us,
-            min_us: series.min_us,
-            max_us: series.max_us,
-            clamped: series.clamped,
-        };
-        *place = codec::decode(&series.histogram, &declared)
-            .map_err(|source| WireError::Series { step: wire.step, source })?;
+        *place = series_inward(series).map_err(|source| WireError::Series { step: wire.step, source })?;
+    }
+    if let Some(sockets) = &wire.sockets {
+        figures.sockets = sockets_inward(wire.step, sockets)?;
     }
     outcomes_match_series(wire.step, &figures)?;
     Ok(figures)
+}
+
+pub(crate) fn series_inward(series: &v1::Series) -> Result<Series, codec::InvalidSeries> {
+    let declared = Declared {
+        count: series.count,
+        sum_us: series.sum_us,
+        min_us: series.min_us,
+        max_us: series.max_us,
+        clamped: series.clamped,
+    };
+    codec::decode(&series.histogram, &declared)
 }
 
 /// Every finished operation has one sample of each kind of latency, and at most one of each of its parts.
@@ -301,7 +318,7 @@ fn counters_inward(step: u32, wire: &v1::Counters) -> Result<Counters, WireError
     })
 }
 
-fn checked_words(
+pub(crate) fn checked_words(
     step: u32,
     words: &HashMap<String, u64>,
 ) -> Result<impl Iterator<Item = (String, u64)> + '_, WireError> {

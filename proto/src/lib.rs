@@ -6,6 +6,7 @@
 mod convert;
 pub mod limits;
 mod packed;
+mod sockets;
 
 pub use convert::WireError;
 

@@ -15,6 +15,9 @@ pub const MAX_AGENT_MESSAGE_BYTES: usize = 8 << 20;
 /// Most that the figures of a delta may hold when they are unpacked.
 pub const MAX_FIGURES_BYTES: usize = 16 << 20;
 
+/// Most rooms in one delta.
+pub const MAX_ROOMS: usize = 10_000;
+
 /// Largest report that a client accepts.
 pub const MAX_EVENT_BYTES: usize = 64 << 20;
 

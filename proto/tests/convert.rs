@@ -4,7 +4,7 @@
 use groundswell_proto::limits::MAX_FIGURES_BYTES;
 use groundswell_proto::{WireError, v1};
 use groundswell_scenario::Share;
-use groundswell_stats::{Delta, ErrorClass, Outcome, Phases, Recorder, Sample, StepId};
+use groundswell_stats::{Closer, Closing, Delta, ErrorClass, Outcome, Phases, Recorder, Room, Sample, StepId};
 use proptest::prelude::*;
 
 const STEPS: usize = 3;
@@ -27,7 +27,8 @@ fn deltas() -> impl Strategy<Value = Delta> {
                 recorder.scheduled(step, 2);
                 recorder.issued(step);
                 recorder.shed(step, "max_in_flight", 1);
-                recorder.messages_received(step, 3);
+                recorder.messages_received(step, 3, 30);
+                count_sockets(&mut recorder, step, service_us);
                 recorder.finished(&Sample {
                     step,
                     response_us: service_us + send_lag_us,
@@ -45,9 +46,28 @@ fn deltas() -> impl Strategy<Value = Delta> {
                     bytes_received: 2,
                 });
             }
-            Delta { from_us, to_us: from_us + length, steps: recorder.seal() }
+            let rooms = recorder.seal_rooms();
+            Delta { from_us, to_us: from_us + length, steps: recorder.seal(), rooms }
         },
     )
+}
+
+/// A socket that was lost and came back, in a room of its own.
+fn count_sockets(recorder: &mut Recorder, step: StepId, at_us: u64) {
+    let sockets = recorder.sockets(step);
+    sockets.opened += 2;
+    *sockets.closed.entry(Closing { by: Closer::Target, code: 1006 }).or_default() += 1;
+    sockets.pings_sent += 3;
+    let recovery = sockets.recoveries.entry(step.0).or_default();
+    recovery.lost += 1;
+    recovery.failed.insert(ErrorClass::new("connection_refused"), 4);
+    recovery.handshake.record(at_us);
+    let room = recorder.room(&format!("room {}", step.0));
+    // In ascending order, because that is how they come out.
+    room.published_at_us.push(room.published_at_us.last().map_or(at_us, |last| last + at_us));
+    room.joined_at_us.push(room.joined_at_us.last().map_or(1, |last| last + 1));
+    room.counts.delivered += 1;
+    room.latency.entry(at_us as u32 % 3).or_default().record(at_us);
 }
 
 /// One operation that ended well.
@@ -66,7 +86,7 @@ fn one() -> v1::Figures {
         bytes_sent: 0,
         bytes_received: 0,
     });
-    v1::Figures::from(&Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal() })
+    v1::Figures::from(&Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal(), ..Delta::default() })
 }
 
 /// What is said of a delta after something was done to it.
@@ -165,6 +185,40 @@ fn counters_that_contradict_their_series_are_refused() {
         delta.steps[0].series.retain(|series| series.kind != v1::LatencyKind::SendLag as i32);
     });
     assert!(matches!(more_connects, WireError::Counters { .. }), "{more_connects}");
+}
+
+#[test]
+fn rooms_that_contradict_themselves_are_refused() {
+    let room = || v1::Room { name: "lobby".into(), published: vec![1, 2], ..v1::Room::default() };
+    let wrong: [fn(&mut v1::Room); 4] = [
+        |room| room.name = "\u{1b}[2J".into(),
+        |room| room.name = "x".repeat(129),
+        |room| room.delivered = 1,
+        |room| room.published = vec![u64::MAX, 1],
+    ];
+    for spoil in wrong {
+        let error = refused(|delta| {
+            let mut room = room();
+            spoil(&mut room);
+            delta.rooms.push(room);
+        });
+        assert!(matches!(error, WireError::Room { .. }), "{error}");
+    }
+    let twice = refused(|delta| delta.rooms.extend([room(), room()]));
+    assert!(matches!(twice, WireError::Room { .. }), "{twice}");
+    let mut delta = one();
+    delta.rooms.push(room());
+    let read: &Room = &Delta::try_from(&delta).unwrap().rooms["lobby"];
+    assert_eq!(read.published_at_us, [1, 3]);
+}
+
+#[test]
+fn sockets_closed_by_nobody_are_refused() {
+    let closed = |by, code| v1::Sockets { closed: vec![v1::Closed { by, code, count: 1 }], ..v1::Sockets::default() };
+    for sockets in [closed(0, 1000), closed(9, 1000), closed(1, 65_536)] {
+        let error = refused(|delta| delta.steps[0].sockets = Some(sockets));
+        assert!(matches!(error, WireError::Counters { .. }), "{error}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json_path::JsonPath;
 
 use crate::http::{Auth, Body, HttpOptions};
+use crate::socket::{OnSocket, Subscribe, Websocket};
 
 /// One line of a flow.
 #[derive(Debug, Clone)]
@@ -14,13 +15,18 @@ pub enum Step {
     /// One HTTP request.
     Http(Timed<Box<HttpRequest>>),
     /// Opens a WebSocket, runs its flow on it, closes it. The timed operation is the handshake.
-    Websocket(Timed<Websocket>),
-    /// Sends one message on the enclosing WebSocket.
-    Send(Timed<Send>),
-    /// Waits for a matching message on the enclosing WebSocket. Response time counts from the send before it.
-    Receive(Timed<Receive>),
-    /// The closing handshake of the enclosing WebSocket.
-    Close(Timed<Close>),
+    Websocket(Timed<Box<Websocket>>),
+    /// Does something on an open WebSocket.
+    OnSocket(Timed<Box<OnSocket>>),
+    /// Reads a WebSocket for so long.
+    Listen {
+        /// Which of the scenario's sockets.
+        socket: u32,
+        /// How long.
+        length: Duration,
+    },
+    /// From here on every message published in a room is expected on a WebSocket.
+    Subscribe(Box<Subscribe>),
     /// A pause of the user.
     Think(Think),
     /// The flow, this many times.
@@ -59,10 +65,20 @@ pub enum StepKind {
     Websocket,
     /// A message sent.
     Send,
+    /// A message sent, and its reply.
+    Request,
     /// A message awaited.
     Receive,
+    /// A number of messages awaited.
+    Listen,
+    /// A ping and its answer.
+    Ping,
     /// A closing handshake.
     Close,
+    /// The target's closing handshake, awaited.
+    Closed,
+    /// Messages that a handler counts; it has no operations.
+    Messages,
 }
 
 /// Text of the plan that may hold template expressions (`{{ … }}`).
@@ -217,58 +233,6 @@ pub enum CaptureFrom {
     Header(String),
 }
 
-/// A WebSocket to open.
-#[derive(Debug, Clone)]
-pub struct Websocket {
-    /// Absolute `ws(s)://` URL, or a path relative to the plan's target.
-    pub url: Text,
-    /// Query parameters added to the URL.
-    pub query: Vec<(String, Text)>,
-    /// Headers of the handshake.
-    pub headers: Vec<(String, Text)>,
-    /// Subprotocols offered.
-    pub subprotocols: Vec<String>,
-    /// Limit of the handshake; the plan's HTTP timeout where none.
-    pub timeout: Option<Duration>,
-    /// Steps while it is open.
-    pub flow: Vec<Step>,
-}
-
-/// A message to send.
-#[derive(Debug, Clone)]
-pub enum Send {
-    /// Text frame.
-    Text(Text),
-    /// Text frame with JSON.
-    Json(JsonText),
-    /// Binary frame (base64 in the plan).
-    Binary(Arc<[u8]>),
-}
-
-/// A message to wait for. Messages that do not match are counted as received and skipped.
-#[derive(Debug, Clone)]
-pub struct Receive {
-    /// Texts that it must contain.
-    pub contains: Vec<Text>,
-    /// Expressions that must match.
-    pub matches: Vec<Regex>,
-    /// Values at JSONPaths of it.
-    pub json: Vec<(JsonPath, Comparison)>,
-    /// Deadline, from the send before it (default 10 s).
-    pub within: Duration,
-    /// What is kept of it.
-    pub captures: Vec<Capture>,
-}
-
-/// A closing handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
-    /// Close code (default 1000).
-    pub code: u16,
-    /// Reason, at most 123 bytes.
-    pub reason: String,
-}
-
 /// A pause of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Think {
@@ -284,9 +248,10 @@ impl Step {
     /// Operations that one pass over this step makes.
     pub fn operations(&self) -> u64 {
         match self {
-            Step::Http(_) | Step::Send(_) | Step::Receive(_) | Step::Close(_) => 1,
+            Step::Http(_) => 1,
+            Step::OnSocket(timed) => timed.spec.action.operations(),
             Step::Websocket(timed) => 1 + timed.spec.flow.iter().map(Step::operations).sum::<u64>(),
-            Step::Think(_) => 0,
+            Step::Think(_) | Step::Listen { .. } | Step::Subscribe(_) => 0,
             Step::Repeat { times, flow } => u64::from(*times) * flow.iter().map(Step::operations).sum::<u64>(),
             Step::Group { flow, .. } => flow.iter().map(Step::operations).sum(),
         }
@@ -319,8 +284,13 @@ impl StepKind {
             StepKind::Http => "http",
             StepKind::Websocket => "websocket",
             StepKind::Send => "send",
+            StepKind::Request => "request",
             StepKind::Receive => "receive",
+            StepKind::Listen => "listen",
+            StepKind::Ping => "ping",
             StepKind::Close => "close",
+            StepKind::Closed => "closed",
+            StepKind::Messages => "messages",
         }
     }
 }

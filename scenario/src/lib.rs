@@ -8,6 +8,7 @@
 //! # Layout
 //! - [`plan`]: the validated plan and what is common to its scenarios
 //! - [`flow`]: the steps of a scenario
+//! - [`socket`]: WebSockets in a flow
 //! - [`http`]: how requests are sent, and their bodies
 //! - [`load`]: how much load, when
 //! - [`schedule`]: ordinal → intended offset
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod planned;
 pub mod schedule;
 pub mod share;
+pub mod socket;
 pub mod threshold;
 
 pub use file::problem::{Problem, Problems};

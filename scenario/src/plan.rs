@@ -9,6 +9,7 @@ use groundswell_stats::StepId;
 use crate::flow::{StatusSet, Step, StepKind};
 use crate::http::HttpOptions;
 use crate::load::Load;
+use crate::socket::SocketUse;
 use crate::threshold::Threshold;
 
 /// What the user wrote, complete: the plan file's text and the data files it names.
@@ -107,6 +108,8 @@ pub struct Scenario {
     pub flow: Vec<Step>,
     /// How many timed steps the flow has: slots `0..timed_steps` of each phase.
     pub timed_steps: u32,
+    /// Its WebSockets, by number.
+    pub sockets: Vec<SocketUse>,
     /// Pacing of a closed load: a user is due again so long after it was due, or when it has ended, whichever is later.
     pub every: Option<Duration>,
 }

@@ -130,8 +130,8 @@ impl Plan {
         let users = scenario.phases.iter().map(|phase| phase.most_users(share)).max().unwrap_or(0);
         let rate = scenario.phases.iter().map(Phase::peak_rate).fold(0.0, f64::max) * part;
         let (requests, sockets) = (count_steps(&scenario.flow, is_request), count_steps(&scenario.flow, is_socket));
-        // A user has one connection for its requests, and one for each socket that is open; sockets do not nest.
-        let each = u64::from(requests > 0) + u64::from(sockets > 0);
+        // A user has one connection for its requests, and one for each socket, all of which may be open together.
+        let each = u64::from(requests > 0) + scenario.sockets.len() as u64;
         let opened = if self.http.connections == Connections::PerRequest { requests } else { 0 } + sockets;
         Needs {
             connections: users.saturating_mul(each),
@@ -163,7 +163,7 @@ fn count_steps(flow: &[Step], kind: fn(&Step) -> bool) -> u64 {
             Step::Repeat { times, flow } => u64::from(*times) * count_steps(flow, kind),
             Step::Group { flow, .. } => count_steps(flow, kind),
             Step::Websocket(timed) => count_steps(&timed.spec.flow, kind),
-            Step::Http(_) | Step::Send(_) | Step::Receive(_) | Step::Close(_) | Step::Think(_) => 0,
+            Step::Http(_) | Step::OnSocket(_) | Step::Listen { .. } | Step::Subscribe(_) | Step::Think(_) => 0,
         };
         inner + u64::from(kind(step))
     };

@@ -50,6 +50,12 @@ pub enum Metric {
     Shed,
     /// Of the operations that were answered, the part whose expectations held.
     Checks,
+    /// Messages of broadcasts that were expected and did not arrive.
+    Missing,
+    /// Messages of broadcasts that arrived once more.
+    Duplicated,
+    /// Messages of broadcasts that arrived after a later one.
+    OutOfOrder,
 }
 
 /// Which latency.
@@ -61,6 +67,8 @@ pub enum Latency {
     Service,
     /// Intended start to sent.
     SendLag,
+    /// Publication of a broadcast to its arrival.
+    Delivery,
 }
 
 /// How a figure compares with its limit.
@@ -76,6 +84,19 @@ pub enum Ordering {
     GreaterOrEqual,
     /// `==`
     Equal,
+}
+
+impl Metric {
+    /// Is it one of broadcasts, which are judged over all rooms and the whole run?
+    pub fn is_of_broadcasts(self) -> bool {
+        match self {
+            Metric::Missing | Metric::Duplicated | Metric::OutOfOrder => true,
+            Metric::Quantile(latency, _) | Metric::Min(latency) | Metric::Mean(latency) | Metric::Max(latency) => {
+                latency == Latency::Delivery
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Ordering {

@@ -42,6 +42,14 @@ impl Buckets {
         Buckets(counts)
     }
 
+    /// One more in this bin.
+    pub(crate) fn count(&mut self, bin: u32) {
+        match self.0.binary_search_by_key(&bin, |(index, _)| *index) {
+            Ok(place) => self.0[place].1 += 1,
+            Err(place) => self.0.insert(place, (bin, 1)),
+        }
+    }
+
     /// Adds the counts of another; on an error nothing was added.
     pub fn add(&mut self, other: &Buckets) -> Result<(), Overflow> {
         // With the sums checked, no single bin can overflow.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Counters, Kind, Overflow, Series, StepId};
+use crate::{Counters, Kind, Overflow, Room, Series, Sockets, StepId};
 
 /// Figures of one timed step in one window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,6 +11,8 @@ pub struct StepDelta {
     pub counters: Counters,
     /// Its latencies, by `Kind as usize`.
     pub series: [Series; Kind::COUNT],
+    /// Its WebSockets.
+    pub sockets: Sockets,
 }
 
 /// What changed at one agent in one window. Adding deltas is associative and commutative, so that any grouping, order
@@ -23,6 +25,8 @@ pub struct Delta {
     pub to_us: u64,
     /// Figures of each timed step that changed.
     pub steps: BTreeMap<StepId, StepDelta>,
+    /// What happened in each room, by its name.
+    pub rooms: BTreeMap<String, Room>,
 }
 
 impl StepDelta {
@@ -34,6 +38,7 @@ impl StepDelta {
 
     pub(crate) fn plus(mut self, other: &StepDelta) -> Result<Self, Overflow> {
         self.counters.add(&other.counters)?;
+        self.sockets.add(&other.sockets)?;
         for (series, others) in self.series.iter_mut().zip(&other.series) {
             series.merge(others)?;
         }
@@ -49,7 +54,7 @@ impl StepDelta {
 impl Delta {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.rooms.is_empty()
     }
 
     /// Adds the figures of another; the window becomes the least one that holds both. On an error nothing was added.
@@ -58,11 +63,26 @@ impl Delta {
         for (id, step) in &other.steps {
             merged.push((*id, self.steps.get(id).cloned().unwrap_or_default().plus(step)?));
         }
+        let rooms = merged_rooms(&self.rooms, &other.rooms)?;
         self.steps.extend(merged);
+        self.rooms.extend(rooms);
         self.from_us = self.from_us.min(other.from_us);
         self.to_us = self.to_us.max(other.to_us);
         Ok(())
     }
+}
+
+/// The rooms of `more`, each with what is known of it already.
+pub(crate) fn merged_rooms(
+    known: &BTreeMap<String, Room>,
+    more: &BTreeMap<String, Room>,
+) -> Result<Vec<(String, Room)>, Overflow> {
+    let merged = |(name, room): (&String, &Room)| {
+        let mut merged = known.get(name).cloned().unwrap_or_default();
+        merged.add(room)?;
+        Ok((name.clone(), merged))
+    };
+    more.iter().map(merged).collect()
 }
 
 #[cfg(test)]
@@ -85,10 +105,15 @@ mod tests {
         let wrong =
             StepDelta { counters: Counters { issued: u64::MAX, ..Counters::default() }, ..StepDelta::default() };
         let fine = StepDelta { counters: Counters { issued: 1, ..Counters::default() }, ..StepDelta::default() };
-        let mut delta =
-            Delta { from_us: 5, to_us: 6, steps: [(StepId(0), fine.clone()), (StepId(1), fine.clone())].into() };
+        let mut delta = Delta {
+            from_us: 5,
+            to_us: 6,
+            steps: [(StepId(0), fine.clone()), (StepId(1), fine.clone())].into(),
+            ..Delta::default()
+        };
         let before = delta.clone();
-        let other = Delta { from_us: 0, to_us: 9, steps: [(StepId(0), fine), (StepId(1), wrong)].into() };
+        let other =
+            Delta { from_us: 0, to_us: 9, steps: [(StepId(0), fine), (StepId(1), wrong)].into(), ..Delta::default() };
         assert_eq!(delta.add(&other), Err(Overflow { figure: "issued" }));
         assert_eq!(delta, before);
     }

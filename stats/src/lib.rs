@@ -12,6 +12,7 @@
 //! - [`StepId`], [`Kind`], [`ErrorClass`]: what figures are filed under
 //! - [`Buckets`], [`Series`]: the figures of one step and kind
 //! - [`Counters`], [`StepDelta`], [`Delta`]: what changed since the last seal
+//! - [`Sockets`], [`Room`]: WebSocket connections, and broadcasts over them
 
 mod buckets;
 pub mod codec;
@@ -21,8 +22,10 @@ mod distribution;
 mod ids;
 mod layout;
 mod recorder;
+mod room;
 mod sample;
 mod series;
+mod sockets;
 #[cfg(test)]
 mod testing;
 mod timeline;
@@ -35,7 +38,9 @@ pub use distribution::Distribution;
 pub use ids::{ErrorClass, InvalidErrorClass, Kind, StepId};
 pub use layout::Layout;
 pub use recorder::Recorder;
+pub use room::{Room, RoomCounts};
 pub use sample::{Outcome, Phases, Sample};
 pub use series::Series;
+pub use sockets::{Closer, Closing, Recovery, Sockets};
 pub use timeline::{Point, Timeline, Window};
 pub use totals::{AbsorbError, Totals};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::series::DenseSeries;
-use crate::{Counters, Kind, Outcome, Phases, Sample, StepDelta, StepId};
+use crate::{Counters, Kind, Outcome, Phases, Room, Sample, Sockets, StepDelta, StepId};
 
 /// Counts what happens on one thread until it is sealed.
 ///
@@ -15,6 +15,7 @@ pub struct Recorder {
     steps: Vec<StepRecorder>,
     /// Steps that changed since the last seal, each once.
     changed: Vec<StepId>,
+    rooms: BTreeMap<String, Room>,
 }
 
 #[derive(Debug, Default)]
@@ -22,12 +23,13 @@ struct StepRecorder {
     changed: bool,
     counters: Counters,
     series: [DenseSeries; Kind::COUNT],
+    sockets: Sockets,
 }
 
 impl Recorder {
     /// A recorder for the steps `0..steps`.
     pub fn new(steps: usize) -> Self {
-        let mut recorder = Recorder { steps: Vec::new(), changed: Vec::with_capacity(steps) };
+        let mut recorder = Recorder { steps: Vec::new(), changed: Vec::with_capacity(steps), rooms: BTreeMap::new() };
         recorder.steps.resize_with(steps, StepRecorder::default);
         recorder
     }
@@ -104,14 +106,33 @@ impl Recorder {
         count(self.step(step).counters.not_generated.entry(Cow::Borrowed(reason)).or_default(), n);
     }
 
-    /// `n` WebSocket messages were sent.
-    pub fn messages_sent(&mut self, step: StepId, n: u64) {
-        count(&mut self.step(step).counters.messages_sent, n);
+    /// `n` WebSocket messages were sent; the bytes are those that no operation counts.
+    pub fn messages_sent(&mut self, step: StepId, n: u64, bytes: u64) {
+        let counters = &mut self.step(step).counters;
+        count(&mut counters.messages_sent, n);
+        count(&mut counters.bytes_sent, bytes);
     }
 
-    /// `n` WebSocket messages were received.
-    pub fn messages_received(&mut self, step: StepId, n: u64) {
-        count(&mut self.step(step).counters.messages_received, n);
+    /// `n` WebSocket messages of so many bytes together were received.
+    pub fn messages_received(&mut self, step: StepId, n: u64, bytes: u64) {
+        let counters = &mut self.step(step).counters;
+        count(&mut counters.messages_received, n);
+        count(&mut counters.bytes_received, bytes);
+    }
+
+    /// The WebSockets of a step, to be counted.
+    pub fn sockets(&mut self, step: StepId) -> &mut Sockets {
+        &mut self.step(step).sockets
+    }
+
+    /// A room, to be counted.
+    pub fn room(&mut self, name: &str) -> &mut Room {
+        self.rooms.entry(name.to_owned()).or_default()
+    }
+
+    /// Takes what happened in the rooms.
+    pub fn seal_rooms(&mut self) -> BTreeMap<String, Room> {
+        std::mem::take(&mut self.rooms)
     }
 
     /// Takes the figures of each step that changed and leaves the recorder empty, its allocations kept.
@@ -137,6 +158,7 @@ impl StepRecorder {
         StepDelta {
             counters: std::mem::take(&mut self.counters),
             series: self.series.each_mut().map(DenseSeries::seal),
+            sockets: std::mem::take(&mut self.sockets),
         }
     }
 }
@@ -166,8 +188,8 @@ mod tests {
         (0..5).for_each(|_| recorder.issued(step));
         recorder.shed(step, "max_in_flight", 4);
         recorder.not_generated(step, "interrupted", 2);
-        recorder.messages_sent(step, 3);
-        recorder.messages_received(step, 5);
+        recorder.messages_sent(step, 3, 10);
+        recorder.messages_received(step, 5, 100);
         let outcomes = [
             Outcome::Ok,
             Outcome::Error(ErrorClass::new("status_503")),
@@ -204,8 +226,8 @@ mod tests {
             follow_ups: 8,
             messages_sent: 3,
             messages_received: 5,
-            bytes_sent: 28,
-            bytes_received: 36,
+            bytes_sent: 38,
+            bytes_received: 136,
         };
         assert_eq!(sealed[&step].counters, counters);
         let figures = |kind| (sealed[&step].series(kind).count, sealed[&step].series(kind).sum_us);

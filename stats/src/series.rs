@@ -37,6 +37,16 @@ impl Series {
         Ok(())
     }
 
+    /// Counts a value. Finding its bin takes a search, so this is for what happens less often than once a request.
+    pub fn record(&mut self, value_us: u64) {
+        self.min_us = if self.count == 0 { value_us } else { self.min_us.min(value_us) };
+        self.max_us = self.max_us.max(value_us);
+        self.count += 1;
+        self.sum_us = self.sum_us.saturating_add(value_us);
+        self.clamped += u64::from(value_us > Layout::STANDARD.high_us);
+        self.buckets.count(Layout::STANDARD.index_of(value_us));
+    }
+
     /// Whether it holds no value.
     pub fn is_empty(&self) -> bool {
         self.count == 0

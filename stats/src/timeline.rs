@@ -29,6 +29,8 @@ struct Slot {
     ok: u64,
     failed: u64,
     shed: u64,
+    opened: u64,
+    closed: u64,
     response: Series,
 }
 
@@ -49,6 +51,10 @@ pub struct Point<'a> {
     pub failed: u64,
     /// Operations shed.
     pub shed: u64,
+    /// WebSockets opened.
+    pub opened: u64,
+    /// WebSockets that ended.
+    pub closed: u64,
     /// Response times, whatever the outcome.
     pub response: &'a Series,
 }
@@ -96,8 +102,9 @@ impl Timeline {
         let length_s = self.length_s;
         self.slots.iter().flat_map(move |(index, steps)| {
             steps.iter().map(move |(step, slot)| {
-                let Slot { issued, ok, failed, shed, ref response } = *slot;
-                Point { from_s: index * length_s, length_s, step: *step, issued, ok, failed, shed, response }
+                let Slot { issued, ok, failed, shed, opened, closed, ref response } = *slot;
+                let from_s = index * length_s;
+                Point { from_s, length_s, step: *step, issued, ok, failed, shed, opened, closed, response }
             })
         })
     }
@@ -157,6 +164,8 @@ impl Slot {
             ok: counters.ok,
             failed: counters.failed(),
             shed: counters.shed_in_all(),
+            opened: step.sockets.opened,
+            closed: step.sockets.closed_in_all(),
             response,
         })
     }
@@ -166,6 +175,8 @@ impl Slot {
         self.ok = sum("ok", self.ok, other.ok)?;
         self.failed = sum("failed", self.failed, other.failed)?;
         self.shed = sum("shed", self.shed, other.shed)?;
+        self.opened = sum("opened", self.opened, other.opened)?;
+        self.closed = sum("closed", self.closed, other.closed)?;
         self.response.merge(&other.response)
     }
 }

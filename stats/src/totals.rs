@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Counters, Delta, Distribution, Kind, Overflow, Series, StepDelta, StepId};
+use crate::{Counters, Delta, Distribution, Kind, Overflow, Room, Series, Sockets, StepDelta, StepId};
 
 /// The figures of a run so far: by step over all agents, and by agent.
 ///
@@ -12,6 +12,7 @@ use crate::{Counters, Delta, Distribution, Kind, Overflow, Series, StepDelta, St
 pub struct Totals {
     steps: Vec<StepDelta>,
     agents: BTreeMap<usize, AgentTotals>,
+    rooms: BTreeMap<String, BTreeMap<usize, Room>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,7 +41,7 @@ pub enum AbsorbError {
 impl Totals {
     /// Nothing yet, for the steps `0..steps`.
     pub fn new(steps: usize) -> Self {
-        Totals { steps: vec![StepDelta::default(); steps], agents: BTreeMap::new() }
+        Totals { steps: vec![StepDelta::default(); steps], agents: BTreeMap::new(), rooms: BTreeMap::new() }
     }
 
     /// Merges a delta of an agent: all of it, or on an error nothing.
@@ -55,8 +56,17 @@ impl Totals {
                 series.merge(others)?;
             }
         }
+        let none = Room::default();
+        let mut rooms = Vec::with_capacity(delta.rooms.len());
+        for (name, room) in &delta.rooms {
+            let known = self.rooms.get(name).and_then(|agents| agents.get(&agent)).unwrap_or(&none);
+            rooms.push((name, known.sums(room)?, room));
+        }
         for (index, step) in steps {
             self.steps[index] = step;
+        }
+        for (name, sums, room) in rooms {
+            self.rooms.entry(name.clone()).or_default().entry(agent).or_default().apply(sums, room);
         }
         self.agents.insert(agent, agent_totals);
         Ok(())
@@ -90,6 +100,19 @@ impl Totals {
     /// The account of one agent over all steps.
     pub fn agent_counters(&self, agent: usize) -> Result<Counters, Overflow> {
         add_up(self.agents.get(&agent).into_iter().flat_map(|agent| agent.counters.values()))
+    }
+
+    /// The WebSockets of these steps together.
+    pub fn sockets(&self, steps: impl IntoIterator<Item = StepId>) -> Result<Sockets, Overflow> {
+        let mut all = Sockets::default();
+        let steps = steps.into_iter().filter_map(|step| self.steps.get(step.0 as usize));
+        steps.map(|step| &step.sockets).try_for_each(|sockets| all.add(sockets))?;
+        Ok(all)
+    }
+
+    /// Each room with what each agent saw of it.
+    pub fn rooms(&self) -> &BTreeMap<String, BTreeMap<usize, Room>> {
+        &self.rooms
     }
 
     /// The latencies of these steps and kinds together.

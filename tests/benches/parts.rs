@@ -36,7 +36,7 @@ fn main() {
         let time = least_after(&mut recorder, fill, |recorder| drop(black_box(recorder.seal())));
         print("  seal a delta of 20 series", time, 1);
         fill(&mut recorder);
-        let delta = Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal() };
+        let delta = Delta { from_us: 0, to_us: 1_000_000, steps: recorder.seal(), ..Delta::default() };
         let time = least(|| black_box(v1::Figures::from(&delta).pack()));
         print("  encode it", time, 1);
         let wire = v1::Figures::from(&delta).pack();

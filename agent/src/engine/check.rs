@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use groundswell_scenario::flow::{Capture, CaptureFrom, Comparison, Expect, Receive, Text};
+use groundswell_scenario::flow::{Capture, CaptureFrom, Comparison, Expect, Text};
+use groundswell_scenario::socket::Matcher;
 use http::HeaderMap;
 use minijinja::Value;
 use minijinja::value::Serde;
@@ -29,11 +30,15 @@ impl<'a> Document<'a> {
         Document { bytes, headers: None, json: None }
     }
 
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn text(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.bytes)
     }
 
-    fn json(&mut self) -> Option<&Json> {
+    pub(super) fn json(&mut self) -> Option<&Json> {
         self.json.get_or_insert_with(|| serde_json::from_slice(self.bytes).ok()).as_ref()
     }
 
@@ -75,15 +80,15 @@ pub(super) fn broken_expectation(
     None
 }
 
-/// Is this the message that a receive step waits for?
-pub(super) fn is_awaited(
-    receive: &Receive,
+/// Is this one of the messages that are meant?
+pub(super) fn matches(
+    matcher: &Matcher,
     document: &mut Document<'_>,
     templates: &Templates,
     variables: &Variables,
 ) -> bool {
-    text_fits(&receive.contains, &receive.matches, document, templates, variables)
-        && json_fits(&receive.json, document, templates, variables)
+    text_fits(&matcher.contains, &matcher.matches, document, templates, variables)
+        && json_fits(&matcher.json, document, templates, variables)
 }
 
 /// Keeps the captured parts as variables; false when one is not there.

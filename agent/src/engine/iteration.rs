@@ -1,4 +1,4 @@
-//! One user's way through the flow of its scenario: accounting, pauses, HTTP steps.
+//! One user's way through the flow of its scenario: accounting, pauses, steps.
 
 mod body;
 mod request;
@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use super::phase::Phase;
 use super::recording::Recording;
 use super::render::Variables;
+use super::socket::UserSocket;
 use crate::clock::micros;
 use crate::transport::{Client, Failure};
-use websocket::OpenSocket;
 
 /// Pause after an iteration that issued nothing: without it a user whose every step is skipped would spin.
 const EMPTY_ITERATION_PAUSE: Duration = Duration::from_millis(100);
@@ -85,7 +85,7 @@ impl User {
     /// Runs the flow once. The first operation is intended at `due`; returns when the user is due again.
     pub(super) async fn iterate(
         &mut self,
-        phase: &Phase,
+        phase: &Rc<Phase>,
         number: u64,
         due: Instant,
         accounting: Accounting,
@@ -99,8 +99,18 @@ impl User {
             Accounting::Scheduled { .. } => operations_per_iteration(phase),
         };
         let first_step = phase.first_step_at(due);
-        let mut iteration = Iteration { phase, user: self, due, first_step, accounting, left, socket: None, issued: 0 };
+        let mut iteration = Iteration {
+            phase,
+            user: self,
+            due,
+            first_step,
+            accounting,
+            left,
+            sockets: phase.scenario().sockets.iter().map(|_| None).collect(),
+            issued: 0,
+        };
         iteration.flow(&phase.scenario().flow).await;
+        iteration.close_all().await;
         let (issued, due) = (iteration.issued, iteration.due);
         drop(iteration);
         if issued == 0 {
@@ -128,7 +138,7 @@ enum Next {
 }
 
 struct Iteration<'a> {
-    phase: &'a Phase,
+    phase: &'a Rc<Phase>,
     user: &'a mut User,
     /// When the next operation is intended to start.
     due: Instant,
@@ -137,7 +147,8 @@ struct Iteration<'a> {
     accounting: Accounting,
     /// Operations of this iteration that are scheduled but not yet accounted for, by slot.
     left: Vec<u64>,
-    socket: Option<OpenSocket>,
+    /// Its open WebSockets, by number.
+    sockets: Vec<Option<Rc<UserSocket>>>,
     issued: u64,
 }
 
@@ -172,6 +183,7 @@ impl Iteration<'_> {
 
     async fn flow(&mut self, steps: &[Step]) -> Next {
         for step in steps {
+            self.take_captured();
             if self.is_over() || self.step(step).await == Next::Leave {
                 return Next::Leave;
             }
@@ -187,9 +199,9 @@ impl Iteration<'_> {
     async fn step(&mut self, step: &Step) -> Next {
         match step {
             Step::Http(timed) => self.http(timed).await,
-            Step::Send(timed) => self.send(timed).await,
-            Step::Receive(timed) => self.receive(timed).await,
-            Step::Close(timed) => self.close(timed).await,
+            Step::OnSocket(timed) => return self.on_socket(timed).await,
+            Step::Listen { socket, length } => return self.listen(*socket, *length).await,
+            Step::Subscribe(subscribe) => self.subscribe(subscribe),
             Step::Think(think) => return self.think(*think).await,
             Step::Websocket(timed) => return self.websocket(timed).await,
             Step::Repeat { times, flow } => {
@@ -269,15 +281,13 @@ impl Iteration<'_> {
     fn skip_flow(&mut self, steps: &[Step], times: u64, reason: &'static str) {
         for step in steps {
             match step {
-                Step::Http(Timed { slot, .. })
-                | Step::Send(Timed { slot, .. })
-                | Step::Receive(Timed { slot, .. })
-                | Step::Close(Timed { slot, .. }) => self.skip_many(*slot, times, reason),
+                Step::Http(Timed { slot, .. }) => self.skip_many(*slot, times, reason),
+                Step::OnSocket(timed) => self.skip_many(timed.slot, times * timed.spec.action.operations(), reason),
                 Step::Websocket(timed) => {
                     self.skip_many(timed.slot, times, reason);
                     self.skip_flow(&timed.spec.flow, times, reason);
                 }
-                Step::Think(_) => {}
+                Step::Think(_) | Step::Listen { .. } | Step::Subscribe(_) => {}
                 Step::Repeat { times: inner, flow } => self.skip_flow(flow, times * u64::from(*inner), reason),
                 Step::Group { flow, .. } => self.skip_flow(flow, times, reason),
             }
@@ -298,7 +308,7 @@ impl Iteration<'_> {
     }
 }
 
-fn outcome_of(failure: Failure) -> Outcome {
+pub(super) fn outcome_of(failure: Failure) -> Outcome {
     match failure {
         Failure::Timeout => Outcome::Timeout,
         Failure::Unsent(class) => Outcome::Unsent(class),

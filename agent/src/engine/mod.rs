@@ -11,6 +11,7 @@
 //! - `iteration`: one user's way through the flow
 //! - `check`: expectations and captures
 //! - `render`: templates
+//! - `socket`: a user's WebSockets
 //! - `recording`: operations and their account
 
 mod check;
@@ -20,6 +21,7 @@ mod phase;
 mod readiness;
 mod recording;
 mod render;
+mod socket;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,7 @@ use tokio::time::Instant;
 
 use crate::machine::{MachineLoad, MachineMeter, permille};
 use crate::transport::Setup;
+pub(crate) use socket::id::source;
 use worker::{Command, WorkerSpec};
 
 /// Commands that wait for one busy worker; the session sends at most a start, a stop and a seal at a time.
@@ -169,7 +172,8 @@ impl Engine {
         sealed.delta.to_us = now_us;
         for answer in answers {
             let Ok(part) = answer.await else { continue };
-            let part_delta = Delta { from_us: self.sealed_until_us, to_us: now_us, steps: part.steps };
+            let part_delta =
+                Delta { from_us: self.sealed_until_us, to_us: now_us, steps: part.steps, rooms: part.rooms };
             sealed.delta.add(&part_delta)?;
             for (phase, decided) in part.cursors {
                 *sealed.cursors.entry(phase).or_default() += decided;

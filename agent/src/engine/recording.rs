@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::rc::Rc;
 
-use groundswell_stats::{Outcome, Recorder, Sample, StepDelta, StepId};
+use groundswell_stats::{Outcome, Recorder, Room, Sample, Sockets, StepDelta, StepId};
 use tokio::time::Instant;
 
 use crate::clock::micros;
@@ -45,12 +45,27 @@ impl Recording {
         self.recorder.borrow_mut().not_generated(step, reason, operations);
     }
 
-    pub(super) fn messages_sent(&self, step: StepId, messages: u64) {
-        self.recorder.borrow_mut().messages_sent(step, messages);
+    pub(super) fn messages_sent(&self, step: StepId, messages: u64, bytes: u64) {
+        self.recorder.borrow_mut().messages_sent(step, messages, bytes);
     }
 
-    pub(super) fn messages_received(&self, step: StepId, messages: u64) {
-        self.recorder.borrow_mut().messages_received(step, messages);
+    pub(super) fn messages_received(&self, step: StepId, messages: u64, bytes: u64) {
+        self.recorder.borrow_mut().messages_received(step, messages, bytes);
+    }
+
+    /// Counts something of the WebSockets of a step.
+    pub(super) fn sockets(&self, step: StepId, count: impl FnOnce(&mut Sockets)) {
+        count(self.recorder.borrow_mut().sockets(step));
+    }
+
+    /// Counts something of a room.
+    pub(super) fn room(&self, name: &str, count: impl FnOnce(&mut Room)) {
+        count(self.recorder.borrow_mut().room(name));
+    }
+
+    /// Takes what happened in rooms since the last seal.
+    pub(super) fn seal_rooms(&self) -> BTreeMap<String, Room> {
+        self.recorder.borrow_mut().seal_rooms()
     }
 
     /// One more iteration of this worker's share was decided.

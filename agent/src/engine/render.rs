@@ -7,13 +7,16 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use groundswell_scenario::file::template;
-use groundswell_scenario::flow::{Comparison, Expect, JsonText, Send, Step, Text};
+use groundswell_scenario::flow::{Comparison, Expect, JsonText, Step, Text};
 use groundswell_scenario::http::{Auth, Body, PartValue};
 use groundswell_scenario::plan::{AtEnd, DataSet};
+use groundswell_scenario::socket::{Action, Matcher, Message, Websocket};
 use groundswell_scenario::{Plan, Share};
 use minijinja::value::Rest;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use rand::RngExt;
+
+use crate::transport;
 
 /// A user's variables.
 pub(super) type Variables = BTreeMap<Arc<str>, Value>;
@@ -89,6 +92,15 @@ impl Templates {
         })
     }
 
+    /// A message of a WebSocket.
+    pub(super) fn message(&self, message: &Message, variables: &Variables) -> Result<transport::Message, Error> {
+        Ok(match message {
+            Message::Text(text) => transport::Message::Text(self.text(text, variables)?),
+            Message::Json(json) => transport::Message::Text(self.json(json, variables)?.to_string()),
+            Message::Binary(bytes) => transport::Message::Binary(Bytes::copy_from_slice(bytes)),
+        })
+    }
+
     pub(super) fn json_bytes(&self, json: &JsonText, variables: &Variables) -> Result<Bytes, Error> {
         Ok(Bytes::from(self.json(json, variables)?.to_string()))
     }
@@ -113,24 +125,43 @@ impl Sources {
                 self.body(request.body.as_ref());
                 self.expect(&request.expect);
             }
-            Step::Websocket(timed) => {
-                self.text(&timed.spec.url);
-                self.pairs(&timed.spec.query);
-                self.pairs(&timed.spec.headers);
-                timed.spec.flow.iter().for_each(|step| self.step(step));
-            }
-            Step::Send(timed) => match &timed.spec {
-                Send::Text(text) => self.text(text),
-                Send::Json(json) => self.json(json),
-                Send::Binary(_) => {}
+            Step::Websocket(timed) => self.websocket(&timed.spec),
+            Step::OnSocket(timed) => match &timed.spec.action {
+                Action::Receive(receive) => self.matcher(&receive.matcher),
+                action => action.send().into_iter().for_each(|send| {
+                    self.message(&send.message);
+                    send.publish.iter().for_each(|room| self.text(room));
+                }),
             },
-            Step::Receive(timed) => {
-                timed.spec.contains.iter().for_each(|text| self.text(text));
-                timed.spec.json.iter().for_each(|(_, comparison)| self.comparison(comparison));
-            }
-            Step::Close(_) | Step::Think(_) => {}
+            Step::Subscribe(subscribe) => self.text(&subscribe.room),
+            Step::Listen { .. } | Step::Think(_) => {}
             Step::Repeat { flow, .. } | Step::Group { flow, .. } => flow.iter().for_each(|step| self.step(step)),
         }
+    }
+
+    fn websocket(&mut self, websocket: &Websocket) {
+        self.text(&websocket.url);
+        self.pairs(&websocket.query);
+        self.pairs(&websocket.headers);
+        websocket.on_open.iter().for_each(|message| self.message(message));
+        for handler in &*websocket.on_message {
+            self.matcher(&handler.matcher);
+            handler.reply.iter().for_each(|reply| self.message(reply));
+        }
+        websocket.flow.iter().for_each(|step| self.step(step));
+    }
+
+    fn message(&mut self, message: &Message) {
+        match message {
+            Message::Text(text) => self.text(text),
+            Message::Json(json) => self.json(json),
+            Message::Binary(_) => {}
+        }
+    }
+
+    fn matcher(&mut self, matcher: &Matcher) {
+        matcher.contains.iter().for_each(|text| self.text(text));
+        matcher.json.iter().for_each(|(_, comparison)| self.comparison(comparison));
     }
 
     fn auth(&mut self, auth: Option<&Auth>) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use groundswell_scenario::flow::HttpRequest;
 use groundswell_scenario::plan::ScenarioStart;
 use groundswell_scenario::{Plan, Scenario, Share};
-use groundswell_stats::{StepDelta, StepId};
+use groundswell_stats::{Room, StepDelta, StepId};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
@@ -40,6 +40,7 @@ pub(super) enum Command {
 /// What one worker measured since its last seal.
 pub(super) struct WorkerSealed {
     pub(super) steps: BTreeMap<StepId, StepDelta>,
+    pub(super) rooms: BTreeMap<String, Room>,
     pub(super) cursors: BTreeMap<(usize, usize), u64>,
     /// Since this worker's last seal.
     pub(super) window_us: u64,
@@ -247,6 +248,7 @@ fn sealed(recording: &Recording, cpu: &mut CpuMeter, finished: bool) -> WorkerSe
     let CpuLap { window_us, cpu_us, cpu_wait_us } = cpu.lap();
     WorkerSealed {
         steps: recording.seal(),
+        rooms: recording.seal_rooms(),
         cursors: recording.cursors(),
         window_us,
         cpu_us,

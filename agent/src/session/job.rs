@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::AgentOptions;
 use crate::clock::{ClockSync, RunClock};
-use crate::engine::{Engine, EngineOptions, Sealed};
+use crate::engine::{Engine, EngineOptions, Sealed, source};
 use crate::preflight::foresee;
 
 /// A delta is sealed at every whole second of the run.
@@ -218,7 +218,12 @@ impl Job {
             phase: u32::try_from(*phase).unwrap_or(u32::MAX),
             decided: *decided,
         });
-        let figures = v1::Figures { health: Some(health), cursors: cursors.collect(), ..v1::Figures::from(delta) };
+        let figures = v1::Figures {
+            health: Some(health),
+            cursors: cursors.collect(),
+            source: source(),
+            ..v1::Figures::from(delta)
+        };
         Say::Delta(v1::Delta {
             run_id: self.run_id.clone(),
             incarnation: self.incarnation,

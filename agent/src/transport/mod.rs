@@ -39,7 +39,7 @@ pub(crate) use digest::Login;
 pub(crate) use failure::Failure;
 pub(crate) use target::{InvalidTarget, Target};
 pub(crate) use tls::TlsError;
-pub(crate) use websocket::{Handshake, Message, Socket};
+pub(crate) use websocket::{Arrival, Ended, Handshake, Message, Socket};
 
 use crate::clock::micros;
 

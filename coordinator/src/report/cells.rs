@@ -1,5 +1,7 @@
 //! What the renderings for people have in common: names, figures and sentences of a report, without control characters.
 
+pub(super) mod sockets;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

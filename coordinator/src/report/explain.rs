@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use super::Report;
 use super::cells::label;
 
+mod websocket;
+
+pub use websocket::meaning_of_close;
+
 /// Classes without a number in them.
 const CLASSES: &[(&str, &str)] = &[
     (
@@ -209,21 +213,6 @@ const CLASSES: &[(&str, &str)] = &[
         "the agent ran out of local ports, so this is no fault of the target: keep connections open \
          (`http.connections: per_user`), widen `ip_local_port_range`, or use more agents",
     ),
-    (
-        "ws_handshake",
-        "the server's answer to the WebSocket upgrade is malformed, such as a wrong accept key or a subprotocol \
-         nobody asked for: a proxy between changes headers, or the server's WebSocket library is faulty",
-    ),
-    (
-        "ws_receive_timeout",
-        "no message that `receive` waits for came within its time: the server did not send it, was too slow, or \
-         sends something that the step does not match; compare the messages received with those matched",
-    ),
-    (
-        "ws_write_buffer_full",
-        "the server did not read what was sent, and the agent's buffer for its connection filled up (16 MiB): the \
-         server is slower than the plan sends, or hangs",
-    ),
 ];
 
 /// Statuses of an answer that the plan does not expect: status, its name, likely cause and what to do.
@@ -286,63 +275,17 @@ const STATUSES: &[(u16, &str, &str)] = &[
     (504, "Gateway Timeout", "a proxy waited too long for the server behind it; that server was overloaded or hung"),
 ];
 
-/// Statuses that refuse a WebSocket upgrade: status, likely cause and what to do.
-const UPGRADES: &[(u16, &str)] = &[
-    (
-        200,
-        "it answered as to plain HTTP; the route is no WebSocket, or a proxy between does not forward the Upgrade \
-         header",
-    ),
-    (400, "the route is no WebSocket endpoint, or it wants another version, subprotocol or header"),
-    (401, "credentials are missing, wrong or expired; check the step's headers"),
-    (
-        403,
-        "the credentials or the Origin header are not allowed; check the step's headers and the server's list of \
-         origins",
-    ),
-    (404, "the route does not exist, or its server has no WebSocket library"),
-    (426, "the route is no WebSocket endpoint, or it wants another version of the protocol"),
-    (429, "a limit on new connections applies; raise it for the agents or let users join more slowly"),
-    (503, "the server or a proxy is at its limit of connections, or has no healthy server behind it"),
-];
-
-/// Codes of RFC 6455, section 7.4.1, and of IANA's registry of WebSocket close codes: code, what happened, what to do.
-const CLOSE_CODES: &[(u16, &str)] = &[
-    (1000, "normal: the server was done before the plan was; check the order of the flow's steps"),
-    (1001, "going away: the server is shutting down or restarting, or closed an idle connection"),
-    (1002, "protocol error: the server could not make sense of a frame; a proxy between may change the stream"),
-    (1003, "unsupported data: the server does not take this kind of message, such as binary where it wants text"),
-    (1005, "no code given: the server closed without saying why; its log may tell"),
-    (
-        1006,
-        "abnormal: the connection broke without a closing handshake; the server crashed, or a proxy cut it, often \
-         for being idle",
-    ),
-    (
-        1007,
-        "invalid payload: the server found a message that is not what it claims to be, such as text that is no UTF-8",
-    ),
-    (1008, "policy violation: the server refuses a message or the user; check credentials and its limits"),
-    (1009, "message too big: a message is larger than the server takes; send less or raise its limit"),
-    (1010, "mandatory extension: an extension of the protocol was expected that was not agreed on"),
-    (1011, "internal error: the server failed on a message; its log says why"),
-    (1012, "service restart: the server is restarting"),
-    (1013, "try again later: the server is overloaded and sheds connections"),
-    (1014, "bad gateway: a proxy got no valid answer from the server behind it"),
-    (1015, "TLS handshake: it failed; check the certificate"),
-];
-
 /// What an error class means, its likely cause, and what to do: one sentence, without a full stop. An unknown class,
 /// such as one of a newer agent, gets a sentence that names it.
 pub fn explain(class: &str) -> String {
-    if let Some((_, text)) = CLASSES.iter().find(|(name, _)| *name == class) {
+    if let Some((_, text)) = CLASSES.iter().chain(websocket::CLASSES).find(|(name, _)| *name == class) {
         return (*text).to_owned();
     }
     let family = class.rsplit_once('_').and_then(|(family, number)| Some((family, number.parse::<u16>().ok()?)));
     match family {
         Some(("status", status)) => explain_status(status),
-        Some(("ws_upgrade_refused", status)) => explain_upgrade(status),
-        Some(("ws_closed", code)) => explain_close(code),
+        Some(("ws_upgrade_refused", status)) => websocket::explain_upgrade(status),
+        Some(("ws_closed", code)) => websocket::explain_close(code),
         _ => format!("failed with {class}, a class that this version of groundswell has no explanation for"),
     }
 }
@@ -365,26 +308,6 @@ fn explain_status(status: u16) -> String {
         _ => "that is no status of HTTP; something else listens on this port",
     };
     format!("the target answered {status}: {cause}")
-}
-
-fn explain_upgrade(status: u16) -> String {
-    let cause = UPGRADES.iter().find(|(known, _)| *known == status).map(|(_, cause)| *cause);
-    let cause = cause.unwrap_or(match status {
-        300..=399 => "redirects are not followed; let the step ask for the final address",
-        500..=599 => "the server or a proxy failed on the handshake; its log says why",
-        _ => "only 101 accepts it; check the route and the step's headers",
-    });
-    format!("the server refused the WebSocket upgrade with {status}: {cause}")
-}
-
-fn explain_close(code: u16) -> String {
-    let meaning = CLOSE_CODES.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning);
-    let meaning = meaning.unwrap_or(match code {
-        3000..=3999 => "a code registered by a library or framework; its documentation says what it means",
-        4000..=4999 => "a code of the application's own; its documentation or log says what it means",
-        _ => "no code that the WebSocket standard defines; the server's log may tell what it means",
-    });
-    format!("the server closed the WebSocket with {code}, {meaning}")
 }
 
 /// Failures of one class in all steps together.
@@ -461,9 +384,6 @@ mod tests {
         ("body_too_large", "16 MiB"),
         ("too_many_open_files", "ulimit -n"),
         ("no_free_port", "local ports"),
-        ("ws_handshake", "accept key"),
-        ("ws_receive_timeout", "`receive`"),
-        ("ws_write_buffer_full", "did not read"),
         ("status_400", "not well-formed"),
         ("status_401", "credentials are missing"),
         ("status_403", "bot filter"),
@@ -484,35 +404,6 @@ mod tests {
         ("status_418", "refuses the request"),
         ("status_599", "failed on the request"),
         ("status_999", "no status of HTTP"),
-        ("ws_upgrade_refused_200", "does not forward the Upgrade header"),
-        ("ws_upgrade_refused_400", "no WebSocket endpoint"),
-        ("ws_upgrade_refused_401", "credentials"),
-        ("ws_upgrade_refused_403", "Origin"),
-        ("ws_upgrade_refused_404", "the route does not exist, or its server has no WebSocket library"),
-        ("ws_upgrade_refused_426", "another version"),
-        ("ws_upgrade_refused_429", "limit on new connections"),
-        ("ws_upgrade_refused_503", "limit of connections"),
-        ("ws_upgrade_refused_301", "redirects are not followed"),
-        ("ws_upgrade_refused_500", "failed on the handshake"),
-        ("ws_upgrade_refused_418", "only 101 accepts it"),
-        ("ws_closed_1000", "normal"),
-        ("ws_closed_1001", "going away"),
-        ("ws_closed_1002", "protocol error"),
-        ("ws_closed_1003", "unsupported data"),
-        ("ws_closed_1005", "no code given"),
-        ("ws_closed_1006", "without a closing handshake"),
-        ("ws_closed_1007", "invalid payload"),
-        ("ws_closed_1008", "policy violation"),
-        ("ws_closed_1009", "message too big"),
-        ("ws_closed_1010", "mandatory extension"),
-        ("ws_closed_1011", "internal error"),
-        ("ws_closed_1012", "service restart"),
-        ("ws_closed_1013", "try again later"),
-        ("ws_closed_1014", "bad gateway"),
-        ("ws_closed_1015", "TLS handshake"),
-        ("ws_closed_3001", "library or framework"),
-        ("ws_closed_4001", "application's own"),
-        ("ws_closed_1004", "no code that the WebSocket standard defines"),
         ("quic_lost", "failed with quic_lost"),
         ("status_abc", "failed with status_abc"),
     ];
@@ -527,12 +418,7 @@ mod tests {
 
     #[test]
     fn the_number_of_a_class_is_in_its_explanation() {
-        for (class, number) in [
-            ("status_503", "503"),
-            ("status_418", "418"),
-            ("ws_upgrade_refused_418", "418"),
-            ("ws_closed_4001", "4001"),
-        ] {
+        for (class, number) in [("status_503", "503"), ("status_418", "418")] {
             assert!(explain(class).contains(number), "{class}");
         }
     }

@@ -1,5 +1,9 @@
 //! The report for a pull request: the verdict and the thresholds at a glance, the rest folded away.
 
+use super::cells::sockets::{
+    BROADCAST_HEADER, CLOSING_HEADER, DELIVERY_HEADER, RECOVERY_HEADER, broadcast_cells, broadcast_notes,
+    closing_cells, delivery_cells, recovery_cells,
+};
 use super::cells::{
     errors, extent, label, latency, ledger_lines, level_cells, levels_by_scenario, percent, plain, provenance,
     reason_head, seconds, step_rows, stop_note, threshold_figure,
@@ -23,6 +27,8 @@ pub fn markdown(report: &Report) -> String {
         let content = format!("{}{bends}", table(&header, 2, rows));
         page.push_str(&details(&format!("Levels of {}", escape_html(scenario)), &content));
     }
+    page.push_str(&details("WebSocket connections", &connections(report)));
+    page.push_str(&details("Broadcasts", &broadcasts(report)));
     page.push_str(&details("Errors", &error_table(report)));
     page.push_str(&details("Agents", &agents(report)));
     page.push_str(&details("Ledger", &ledger(report)));
@@ -95,6 +101,37 @@ fn steps(report: &Report) -> String {
     table(&header, 1, rows.collect())
 }
 
+fn connections(report: &Report) -> String {
+    let rows = report.connections.iter().map(|row| {
+        let figures = [row.opened, row.most_open, row.closed, row.pings_sent, row.pongs_received].map(count);
+        std::iter::once(code(&row.step)).chain(figures).collect()
+    });
+    let mut text = table(&["step", "opened", "most open", "closed", "pings", "pongs"], 1, rows.collect());
+    let closings = report.connections.iter().flat_map(closing_cells);
+    let closings = closings.map(|cells| escaped_cells(cells, 1)).collect();
+    let recoveries = report.connections.iter().flat_map(recovery_cells);
+    let recoveries = recoveries.map(|cells| escaped_cells(cells, 1)).collect();
+    for table in [table(&CLOSING_HEADER, 3, closings), table(&RECOVERY_HEADER, 2, recoveries)] {
+        if !table.is_empty() {
+            text += &format!("\n{table}");
+        }
+    }
+    text
+}
+
+fn broadcasts(report: &Report) -> String {
+    let rows = report.broadcasts.iter().map(|row| escaped_cells(broadcast_cells(row), 1));
+    let mut text = table(&BROADCAST_HEADER, 1, rows.collect());
+    let deliveries = report.broadcasts.iter().filter_map(delivery_cells);
+    let deliveries = table(&DELIVERY_HEADER, 1, deliveries.map(|cells| escaped_cells(cells, 1)).collect());
+    let notes = report.broadcasts.iter().flat_map(broadcast_notes);
+    let notes: String = notes.map(|note| format!("- {}\n", escape(&note))).collect();
+    for part in [deliveries, notes].iter().filter(|part| !part.is_empty()) {
+        text += &format!("\n{part}");
+    }
+    text
+}
+
 fn error_table(report: &Report) -> String {
     let rows = classes(report).into_iter().map(|class| {
         let steps: Vec<String> = class.steps.iter().map(|step| code(step)).collect();
@@ -143,6 +180,8 @@ fn table(header: &[&str], texts: usize, rows: Vec<Vec<String>>) -> String {
         return String::new();
     }
     let alignments = (0..header.len()).map(|index| if index < texts { "---" } else { "---:" });
+    // A line break is for the narrow columns of a terminal.
+    let header: Vec<String> = header.iter().map(|name| name.trim_start().replace('\n', " ")).collect();
     let lines = [header.join(" | "), alignments.collect::<Vec<_>>().join(" | ")];
     let rows = rows.into_iter().map(|row| row.join(" | "));
     lines.into_iter().chain(rows).map(|line| format!("| {line} |\n")).collect()

@@ -7,14 +7,16 @@ mod cells;
 mod explain;
 pub mod format;
 pub(crate) mod markdown;
+mod sockets;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use explain::explain;
+pub use explain::{explain, meaning_of_close};
 pub use markdown::markdown;
+pub use sockets::{BroadcastFigures, ClosingCount, ConnectionFigures, OpenPoint, RecoveryFigures};
 pub use text::{TextOptions, text};
 
 /// Value of [`Report::schema`].
@@ -39,6 +41,10 @@ pub struct Report {
     pub levels: Vec<LevelFigures>,
     /// Where the target bends: a row for each sweep whose levels show it.
     pub bends: Vec<Bend>,
+    /// A row for each WebSocket step.
+    pub connections: Vec<ConnectionFigures>,
+    /// A row for each room that messages were published in.
+    pub broadcasts: Vec<BroadcastFigures>,
     /// A row for each agent; the warm-up is in its figures.
     pub agents: Vec<AgentFigures>,
     /// A row for each threshold.

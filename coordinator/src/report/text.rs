@@ -2,6 +2,10 @@
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
+use super::cells::sockets::{
+    BROADCAST_HEADER, CLOSING_HEADER, DELIVERY_HEADER, RECOVERY_HEADER, broadcast_cells, broadcast_notes,
+    closing_cells, delivery_cells, recovery_cells,
+};
 use super::cells::{
     errors, label, latency, ledger_lines, level_cells, levels_by_scenario, percent, plain, provenance, reason_head,
     seconds, step_rows, stop_note, summary, threshold_figure,
@@ -69,6 +73,8 @@ pub fn text(report: &Report, options: &TextOptions) -> String {
     page.latencies(report);
     page.parts(report);
     page.levels(&report.levels, &report.bends);
+    page.connections(report);
+    page.broadcasts(report);
     page.errors(report);
     page.agents(report);
     page.ledger(&report.ledger);
@@ -188,6 +194,35 @@ impl Page {
                 self.wrapped(INDENT, &plain(&bend.message));
             }
         }
+    }
+
+    fn connections(&mut self, report: &Report) {
+        let rows = &report.connections;
+        self.heading("WebSocket connections", rows.is_empty());
+        let header = ["step", "opened", "most open", "closed", "pings", "pongs"];
+        let cells = rows.iter().map(|row| {
+            let figures = [row.opened, row.most_open, row.closed, row.pings_sent, row.pongs_received].map(count);
+            std::iter::once(plain(&row.step)).chain(figures).collect()
+        });
+        self.lines(&header, 1, cells.collect());
+        let closings: Vec<Vec<String>> = rows.iter().flat_map(closing_cells).collect();
+        self.heading("How connections ended", closings.is_empty());
+        self.lines(&CLOSING_HEADER, 3, closings);
+        let recoveries: Vec<Vec<String>> = rows.iter().flat_map(recovery_cells).collect();
+        self.heading("Connections lost and opened again", recoveries.is_empty());
+        self.lines(&RECOVERY_HEADER, 2, recoveries);
+    }
+
+    fn broadcasts(&mut self, report: &Report) {
+        let rows = &report.broadcasts;
+        self.heading("Broadcasts", rows.is_empty());
+        self.lines(&BROADCAST_HEADER, 1, rows.iter().map(broadcast_cells).collect());
+        for note in rows.iter().flat_map(broadcast_notes) {
+            self.hanging(INDENT, "    ", &note);
+        }
+        let deliveries: Vec<Vec<String>> = rows.iter().filter_map(delivery_cells).collect();
+        self.heading("Delivery of broadcasts (from the publication to the arrival)", deliveries.is_empty());
+        self.lines(&DELIVERY_HEADER, 1, deliveries);
     }
 
     fn warnings(&mut self, report: &Report) {

@@ -72,6 +72,8 @@ pub struct Measured {
     pub delta: Delta,
     /// Iterations decided so far, by (scenario, phase).
     pub cursors: BTreeMap<(usize, usize), u64>,
+    /// Number under which it publishes.
+    pub source: u32,
     /// How it did in the window.
     pub health: Health,
 }

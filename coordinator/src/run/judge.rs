@@ -6,7 +6,7 @@ use groundswell_scenario::Plan;
 use groundswell_scenario::load::Load;
 use groundswell_scenario::plan::ScenarioStart;
 use groundswell_scenario::threshold::{Latency, Metric, Ordering, Threshold};
-use groundswell_stats::{Counters, Distribution, Kind, Overflow, StepId, Timeline, Totals, Window};
+use groundswell_stats::{Counters, Distribution, Kind, Overflow, Room, StepId, Timeline, Totals, Window};
 
 use crate::report::ThresholdResult;
 
@@ -35,6 +35,33 @@ struct Figures {
     counters: Counters,
     active: Duration,
     distribution: Option<Distribution>,
+    /// All rooms together, for a figure of broadcasts: what was expected, and the sums.
+    broadcasts: Broadcasts,
+}
+
+/// All rooms of a run together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Broadcasts {
+    /// Is there a room at all?
+    any: bool,
+    missing: u64,
+    duplicated: u64,
+    out_of_order: u64,
+    delivery: Distribution,
+}
+
+impl Broadcasts {
+    pub(super) fn of<'r>(rooms: impl IntoIterator<Item = &'r Room>) -> Result<Self, Overflow> {
+        let mut all = Broadcasts::default();
+        for room in rooms {
+            all.any = true;
+            all.missing += room.expected().saturating_sub(room.counts.delivered);
+            all.duplicated += room.counts.duplicated;
+            all.out_of_order += room.counts.out_of_order;
+            all.delivery.merge(&Distribution::of(room.latency.values())?)?;
+        }
+        Ok(all)
+    }
 }
 
 impl Judge {
@@ -80,12 +107,20 @@ impl Judge {
         &self,
         plan: &Plan,
         totals: &Totals,
+        broadcasts: &Broadcasts,
         length: Duration,
     ) -> Result<Vec<ThresholdResult>, Overflow> {
         let result = |(threshold, seen): (&Threshold, &Seen)| {
             let value = match threshold.over {
                 Some(_) => seen.worst,
-                None => whole_run(plan, threshold, totals, length)?.value(threshold.metric),
+                None => {
+                    let mut figures = whole_run(plan, threshold, totals, length)?;
+                    if threshold.metric.is_of_broadcasts() {
+                        figures.distribution = Some(broadcasts.delivery.clone());
+                        figures.broadcasts = broadcasts.clone();
+                    }
+                    figures.value(threshold.metric)
+                }
             };
             let holds = value.is_some_and(|value| threshold.holds(value));
             Ok(ThresholdResult {
@@ -117,7 +152,7 @@ fn judge_window(
     let steps = threshold.steps.iter().copied();
     let Window { counters, latency } =
         timeline.window(over.as_secs(), now.as_secs(), steps, kinds(threshold.metric))?;
-    let figures = Figures { counters, active: over, distribution: Some(latency) };
+    let figures = Figures { counters, active: over, distribution: Some(latency), broadcasts: Broadcasts::default() };
     let Some(value) = figures.value(threshold.metric) else { return Ok(()) };
     let worse = |than: f64| match threshold.comparison {
         Ordering::Less | Ordering::LessOrEqual => value > than,
@@ -141,6 +176,7 @@ fn whole_run(plan: &Plan, threshold: &Threshold, totals: &Totals, now: Duration)
         counters: totals.merged_counters(steps())?,
         active: active(plan, &threshold.steps, now),
         distribution,
+        broadcasts: Broadcasts::default(),
     })
 }
 
@@ -162,6 +198,9 @@ impl Figures {
             Metric::Throughput => per_second(self.counters.ok),
             Metric::Rate => per_second(self.counters.issued),
             Metric::Count => Some(self.counters.issued as f64),
+            Metric::Missing => self.broadcasts.any.then_some(self.broadcasts.missing as f64),
+            Metric::Duplicated => self.broadcasts.any.then_some(self.broadcasts.duplicated as f64),
+            Metric::OutOfOrder => self.broadcasts.any.then_some(self.broadcasts.out_of_order as f64),
             Metric::Shed => Some(self.counters.shed.values().sum::<u64>() as f64),
         }
     }
@@ -240,6 +279,7 @@ fn kinds(metric: Metric) -> &'static [Kind] {
     match latency(metric) {
         Some(Latency::Service) => &[Kind::Service],
         Some(Latency::SendLag) => &[Kind::SendLag],
+        Some(Latency::Delivery) => &[],
         Some(Latency::Response) | None => &RESPONSE,
     }
 }
@@ -248,7 +288,9 @@ fn unit(metric: Metric) -> &'static str {
     match metric {
         Metric::ErrorRate | Metric::Checks => "ratio",
         Metric::Throughput | Metric::Rate => "/s",
-        Metric::Errors | Metric::Count | Metric::Shed => "count",
+        Metric::Errors | Metric::Count | Metric::Shed | Metric::Missing | Metric::Duplicated | Metric::OutOfOrder => {
+            "count"
+        }
         _ => "ms",
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Member {
     pub(super) share: Share,
     pub(super) state: MemberState,
     pub(super) clock_bound_us: u64,
+    /// Number under which it publishes; agents of one process have the same.
+    pub(super) source: Option<u32>,
     pub(super) last_seq: u64,
     /// Run time up to which its figures are merged.
     pub(super) merged_to_us: u64,
@@ -58,6 +60,7 @@ impl Member {
             share,
             state: MemberState::Arming,
             clock_bound_us: 0,
+            source: None,
             last_seq: 0,
             merged_to_us: 0,
             cursors: BTreeMap::new(),
@@ -78,6 +81,7 @@ impl Member {
             self.peak_rate = self.peak_rate.max(issued as f64 / window_s);
         }
         self.last_seq = measured.seq;
+        self.source = Some(measured.source);
         self.merged_to_us = self.merged_to_us.max(measured.delta.to_us);
         self.cursors.extend(measured.cursors);
         self.health = measured.health;

@@ -14,6 +14,7 @@ mod loss;
 mod member;
 mod progress;
 mod report;
+mod sockets;
 mod trust;
 mod verdict;
 

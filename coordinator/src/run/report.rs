@@ -32,7 +32,7 @@ impl Run {
             })
             .collect();
         let length = self.length(now);
-        let thresholds = self.judge.results(&self.plan, &self.totals, length)?;
+        let thresholds = self.judge.results(&self.plan, &self.totals, &self.all_broadcasts()?, length)?;
         let all: Vec<StepId> = self.measured_steps().collect();
         let mut total = self.figures(&all, length, &shortfalls)?;
         (total.scenario, total.step, total.kind) = (String::new(), "total".to_owned(), "all".to_owned());
@@ -48,6 +48,8 @@ impl Run {
             steps,
             bends: bends(&self.plan, &levels),
             levels,
+            connections: self.connection_rows()?,
+            broadcasts: self.broadcast_rows()?,
             agents: self.agent_rows()?,
             thresholds,
             timeline: self.timeline_rows()?,
@@ -169,11 +171,17 @@ impl Run {
         })
     }
 
-    /// A receive step that times out did not get a message; any other operation did not get an answer.
+    /// What a step that ran into its limit did not get.
     fn timeout_class(&self, steps: &[StepId]) -> &'static str {
-        let all_receive =
-            steps.iter().all(|step| self.plan.step(*step).is_some_and(|timed| timed.kind == StepKind::Receive));
-        if all_receive { "ws_receive_timeout" } else { "timeout" }
+        let of_kind = |kind| steps.iter().all(|step| self.plan.step(*step).is_some_and(|timed| timed.kind == kind));
+        let classes = [
+            (StepKind::Receive, "ws_receive_timeout"),
+            (StepKind::Request, "ws_reply_timeout"),
+            (StepKind::Listen, "ws_too_few_messages"),
+            (StepKind::Ping, "ws_no_pong"),
+            (StepKind::Closed, "ws_not_closed"),
+        ];
+        classes.into_iter().find(|(kind, _)| of_kind(*kind)).map_or("timeout", |(_, class)| class)
     }
 
     fn ledger(&self, shortfalls: &BTreeMap<usize, Shortfall>) -> Result<Ledger, Overflow> {
@@ -261,8 +269,12 @@ impl Run {
 fn error_classes(counters: &Counters, timeout_class: &str) -> Vec<ErrorClassCount> {
     let by_class = counters.errors_by_class.iter().map(|(class, count)| (class.as_str(), *count));
     let others = [(timeout_class, counters.timeout), ("aborted", counters.aborted)];
-    let mut classes: Vec<ErrorClassCount> = by_class
-        .chain(others)
+    class_counts(by_class.chain(others))
+}
+
+/// Classes with what they mean, most frequent first.
+pub(super) fn class_counts<'c>(counts: impl Iterator<Item = (&'c str, u64)>) -> Vec<ErrorClassCount> {
+    let mut classes: Vec<ErrorClassCount> = counts
         .filter(|(_, count)| *count > 0)
         .map(|(class, count)| ErrorClassCount { class: class.to_owned(), count, explanation: explain(class) })
         .collect();
@@ -274,7 +286,7 @@ pub(super) fn per_second(operations: u64, on: Duration) -> f64 {
     if on.is_zero() { 0.0 } else { operations as f64 / on.as_secs_f64() }
 }
 
-fn latency(distribution: &Distribution) -> Latency {
+pub(super) fn latency(distribution: &Distribution) -> Latency {
     if distribution.count() == 0 {
         return Latency::default();
     }

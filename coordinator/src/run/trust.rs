@@ -244,7 +244,12 @@ mod tests {
                 bytes_received: 0,
             });
         }
-        Delta { from_us: second * 1_000_000, to_us: (second + 1) * 1_000_000, steps: recorder.seal() }
+        Delta {
+            from_us: second * 1_000_000,
+            to_us: (second + 1) * 1_000_000,
+            steps: recorder.seal(),
+            ..Delta::default()
+        }
     }
 
     fn judged(windows: &[Delta], health: Health, limit: Option<Duration>) -> Trust {

@@ -60,6 +60,7 @@ fn measured(delta: &v1::Delta) -> Result<Measured, WireError> {
         seq: delta.seq,
         delta: Delta::try_from(&wire)?,
         cursors: cursors.collect(),
+        source: wire.source,
         health: Health {
             cpu_permille: health.cpu_permille,
             cpu_wait_permille: health.cpu_wait_permille,

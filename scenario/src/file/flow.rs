@@ -1,26 +1,23 @@
 //! The flow of a scenario, step by step.
 
-use std::time::Duration;
-
 use super::body::{BODIES, body};
-use super::expect::{captures, expect, json_comparisons, texts};
+use super::expect::{captures, expect};
 use super::http::{auth, most_redirects};
 use super::node::{Node, Value};
 use super::problem::Place;
 use super::reader::{Object, Reader};
-use super::shape::{CLOSE, RECEIVE, SEND, STEP, STEP_KINDS};
+use super::shape::{STEP, STEP_KINDS};
+use super::socket::{ON_SOCKET, Sockets};
 use super::template::Names;
 use super::value;
 use crate::PlanSource;
-use crate::flow::{Close, Expect, HttpRequest, Method, Receive, Send, Step, StepKind, Text, Timed, Websocket};
+use crate::flow::{Expect, HttpRequest, Method, Step, StepKind, Text, Timed};
 use crate::http::Auth;
+use crate::socket::SocketUse;
 
 const MOST_REPEATS: u64 = 1_000_000;
 /// Operations of one iteration: their number has to fit every sum.
 const MOST_OPERATIONS: u64 = 1_000_000_000;
-const DEFAULT_WITHIN: Duration = Duration::from_secs(10);
-/// RFC 6455, section 5.5: the payload of a control frame has at most 125 bytes, two of them for the code.
-const MOST_REASON_BYTES: usize = 123;
 
 /// A timed step of a scenario.
 pub(super) struct TimedSlot {
@@ -31,27 +28,27 @@ pub(super) struct TimedSlot {
 
 /// Reads one flow.
 pub(super) struct FlowReader<'r> {
-    reader: &'r mut Reader,
-    source: &'r PlanSource,
-    names: Names,
+    pub(super) reader: &'r mut Reader,
+    pub(super) source: &'r PlanSource,
+    pub(super) names: Names,
     slots: Vec<TimedSlot>,
+    pub(super) sockets: Sockets,
 }
 
 /// Where a step stands.
 #[derive(Clone, Copy)]
-struct Around<'a> {
-    in_websocket: bool,
+pub(super) struct Around<'a> {
     /// Names of the groups around it, each with a slash.
     prefix: &'a str,
 }
 
 impl<'r> FlowReader<'r> {
     pub(super) fn new(reader: &'r mut Reader, names: Names, source: &'r PlanSource) -> Self {
-        FlowReader { reader, source, names, slots: Vec::new() }
+        FlowReader { reader, source, names, slots: Vec::new(), sockets: Sockets::default() }
     }
 
     pub(super) fn read(&mut self, node: &Node) -> Vec<Step> {
-        let steps = self.steps(node, Around { in_websocket: false, prefix: "" });
+        let steps = self.steps(node, Around { prefix: "" });
         self.count(&steps, 1);
         if self.slots.iter().any(|slot| slot.per_iteration > MOST_OPERATIONS) {
             let message = format!("one iteration makes more than {MOST_OPERATIONS} operations of one step");
@@ -60,23 +57,23 @@ impl<'r> FlowReader<'r> {
         steps
     }
 
-    /// The timed steps, by slot.
-    pub(super) fn into_slots(self) -> Vec<TimedSlot> {
-        self.slots
+    /// The timed steps, by slot, and the sockets, by number.
+    pub(super) fn into_parts(self) -> (Vec<TimedSlot>, Vec<SocketUse>) {
+        (self.slots, self.sockets.used())
     }
 
     fn count(&mut self, steps: &[Step], times: u64) {
         for step in steps {
             let slot = match step {
-                Step::Http(Timed { slot, .. })
-                | Step::Websocket(Timed { slot, .. })
-                | Step::Send(Timed { slot, .. })
-                | Step::Receive(Timed { slot, .. })
-                | Step::Close(Timed { slot, .. }) => Some(*slot),
+                Step::Http(Timed { slot, .. }) | Step::Websocket(Timed { slot, .. }) => Some((*slot, 1)),
+                Step::OnSocket(timed) => Some((timed.slot, timed.spec.action.operations())),
+                Step::Listen { .. } | Step::Subscribe(_) => None,
                 Step::Think(_) | Step::Repeat { .. } | Step::Group { .. } => None,
             };
-            if let Some(slot) = slot.and_then(|slot| self.slots.get_mut(slot as usize)) {
-                slot.per_iteration = slot.per_iteration.saturating_add(times);
+            if let Some((slot, each)) = slot
+                && let Some(slot) = self.slots.get_mut(slot as usize)
+            {
+                slot.per_iteration = slot.per_iteration.saturating_add(times.saturating_mul(each));
             }
             match step {
                 Step::Repeat { times: inner, flow } => self.count(flow, times.saturating_mul(u64::from(*inner))),
@@ -87,7 +84,7 @@ impl<'r> FlowReader<'r> {
         }
     }
 
-    fn steps(&mut self, node: &Node, around: Around<'_>) -> Vec<Step> {
+    pub(super) fn steps(&mut self, node: &Node, around: Around<'_>) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let items = self.reader.list(node, "a list of steps");
         if matches!(&node.value, Value::List(items) if items.is_empty()) {
@@ -148,22 +145,11 @@ impl<'r> FlowReader<'r> {
             "group" => {
                 let name = self.reader.text(node)?;
                 let prefix = format!("{}{name}/", around.prefix);
-                let flow = self.inner(object, Around { prefix: &prefix, ..around })?;
+                let flow = self.inner(object, Around { prefix: &prefix })?;
                 Some(Step::Group { name, flow })
             }
             "websocket" => self.websocket(object, node, around),
-            "send" | "receive" | "close" if !around.in_websocket => {
-                let hint = "put it into the `flow` of a `websocket` step";
-                self.reader.problem_with_hint(
-                    object.place_of(kind),
-                    format!("`{kind}` needs a WebSocket around it"),
-                    hint,
-                );
-                None
-            }
-            "send" => self.send(object, node, around),
-            "receive" => self.receive(object, node, around),
-            "close" => self.close(object, node, around),
+            kind if ON_SOCKET.contains(&kind) => self.on_socket(object, kind, node, around),
             _ => self.http(object, kind, node, around),
         }
     }
@@ -183,8 +169,22 @@ impl<'r> FlowReader<'r> {
         let fitting: &[&str] = match kind {
             "think" => &[],
             "repeat" | "group" => &["flow"],
-            "websocket" => &["flow", "name", "query", "headers", "subprotocols", "timeout"],
-            "send" | "receive" | "close" => &["name"],
+            "websocket" => &[
+                "flow",
+                "name",
+                "query",
+                "headers",
+                "subprotocols",
+                "timeout",
+                "as",
+                "background",
+                "on_open",
+                "on_message",
+                "reconnect",
+                "drop",
+            ],
+            "subscribe" => &["on"],
+            kind if ON_SOCKET.contains(&kind) => &["name", "on"],
             _ => &["name", "query", "headers", "auth", "redirects", "timeout", "expect", "capture"],
         };
         let bodies: &[&str] = if fitting.contains(&"expect") { &BODIES } else { &[] };
@@ -198,7 +198,7 @@ impl<'r> FlowReader<'r> {
     }
 
     /// Gives a timed step its slot; steps with the same name share one.
-    fn timed<T>(
+    pub(super) fn timed<T>(
         &mut self,
         object: &Object<'_>,
         kind: StepKind,
@@ -207,13 +207,25 @@ impl<'r> FlowReader<'r> {
         spec: T,
     ) -> Option<Timed<T>> {
         let given = object.get("name").and_then(|node| self.reader.text(node));
-        let name = format!("{}{}", around.prefix, given.as_deref().unwrap_or(default));
+        let place = if given.is_some() { object.place_of("name") } else { object.place() };
+        self.named(given.as_deref().unwrap_or(default), place, kind, around, spec)
+    }
+
+    /// Gives a row of this name its slot.
+    pub(super) fn named<T>(
+        &mut self,
+        name: &str,
+        place: Place,
+        kind: StepKind,
+        around: Around<'_>,
+        spec: T,
+    ) -> Option<Timed<T>> {
+        let name = format!("{}{name}", around.prefix);
         let slot = match self.slots.iter().position(|slot| slot.name == name) {
             Some(slot) if self.slots[slot].kind != kind => {
                 let (other, this) = (self.slots[slot].kind.as_str(), kind.as_str());
                 let message =
                     format!("`{name}` is the name of a step of kind {other} already; this one is of kind {this}");
-                let place = if given.is_some() { object.place_of("name") } else { object.place() };
                 self.reader.problem_with_hint(place, message, "give them different names");
                 return None;
             }
@@ -263,7 +275,7 @@ impl<'r> FlowReader<'r> {
     }
 
     /// A path, or a URL of one of these schemes.
-    fn url(&mut self, node: &Node, schemes: &[&str]) -> Option<Text> {
+    pub(super) fn url(&mut self, node: &Node, schemes: &[&str]) -> Option<Text> {
         let url = self.names.text(self.reader, node)?;
         let text = url.source();
         let fits =
@@ -274,107 +286,6 @@ impl<'r> FlowReader<'r> {
             return None;
         }
         Some(url)
-    }
-
-    fn websocket(&mut self, object: &Object<'_>, node: &Node, around: Around<'_>) -> Option<Step> {
-        if around.in_websocket {
-            self.reader.problem(object.place(), "a WebSocket within a WebSocket is not possible yet");
-            return None;
-        }
-        let url = self.url(node, &["ws://", "wss://", "http://", "https://"]);
-        let query = pairs(self.reader, object.get("query"), &self.names);
-        let headers = headers(self.reader, object.get("headers"), &self.names);
-        let protocols = self.reader.items(object.get("subprotocols"));
-        let subprotocols = protocols.into_iter().filter_map(|node| self.reader.text(node)).collect();
-        let timeout = object.get("timeout").and_then(|node| self.reader.duration(node));
-        let url = url?;
-        let default = format!("WS {}", url.source());
-        // Its slot comes before those of its flow, so that rows stand in the order of the plan.
-        let timed = self.timed(object, StepKind::Websocket, &default, around, ());
-        let flow = match object.get("flow") {
-            Some(flow) => self.steps(flow, Around { in_websocket: true, ..around }),
-            None => Vec::new(),
-        };
-        let Timed { slot, name, spec: () } = timed?;
-        let spec = Websocket { url, query, headers, subprotocols, timeout, flow };
-        Some(Step::Websocket(Timed { slot, name, spec }))
-    }
-
-    fn send(&mut self, object: &Object<'_>, node: &Node, around: Around<'_>) -> Option<Step> {
-        let message = if matches!(node.value, Value::Map(_)) {
-            let message = self.reader.object(node, &SEND)?;
-            match (message.get("text"), message.get("json"), message.get("binary")) {
-                (Some(text), None, None) => Send::Text(self.names.text(self.reader, text)?),
-                (None, Some(json), None) => Send::Json(self.names.json(self.reader, json)?),
-                (None, None, Some(bytes)) => Send::Binary(self.reader.parsed(bytes, "base64", value::binary)?.into()),
-                _ => {
-                    self.reader.problem(node.place, "a message is `text`, `json` or `binary`");
-                    return None;
-                }
-            }
-        } else {
-            Send::Text(self.names.text(self.reader, node)?)
-        };
-        self.timed(object, StepKind::Send, "send", around, message).map(Step::Send)
-    }
-
-    fn receive(&mut self, object: &Object<'_>, node: &Node, around: Around<'_>) -> Option<Step> {
-        let mut receive = Receive {
-            contains: Vec::new(),
-            matches: Vec::new(),
-            json: Vec::new(),
-            within: DEFAULT_WITHIN,
-            captures: Vec::new(),
-        };
-        if matches!(node.value, Value::Map(_)) {
-            let awaited = self.reader.object(node, &RECEIVE)?;
-            receive.contains = texts(self.reader, awaited.get("contains"), &self.names);
-            let matches = self.reader.items(awaited.get("matches"));
-            receive.matches = matches.into_iter().filter_map(|node| self.reader.regex(node)).collect();
-            receive.json = json_comparisons(self.reader, awaited.get("json"), &self.names);
-            if let Some(within) = awaited.get("within").and_then(|node| self.reader.duration(node)) {
-                receive.within = within;
-            }
-            receive.captures = captures(self.reader, awaited.get("capture"), &mut self.names);
-        } else if node.as_text() != Some("any") {
-            receive.contains = vec![self.names.text(self.reader, node)?];
-        }
-        self.timed(object, StepKind::Receive, "receive", around, receive).map(Step::Receive)
-    }
-
-    fn close(&mut self, object: &Object<'_>, node: &Node, around: Around<'_>) -> Option<Step> {
-        let (code, reason) = if matches!(node.value, Value::Map(_)) {
-            let close = self.reader.object(node, &CLOSE)?;
-            let code = close.get("code").map_or(Some(1000), |node| self.close_code(node));
-            let reason = close.get("reason").map_or(Some(String::new()), |node| self.close_reason(node));
-            (code?, reason?)
-        } else {
-            (self.close_code(node)?, String::new())
-        };
-        self.timed(object, StepKind::Close, "close", around, Close { code, reason }).map(Step::Close)
-    }
-
-    /// RFC 6455, section 7.4: what an endpoint may send.
-    fn close_code(&mut self, node: &Node) -> Option<u16> {
-        let code = self.reader.integer(node, 1000, 4999).and_then(|code| u16::try_from(code).ok())?;
-        let allowed = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-        if !allowed {
-            let hint = "1000 to 1003, 1007 to 1014 and 3000 to 4999 may be sent";
-            self.reader.problem_with_hint(node.place, format!("close code {code} must not be sent"), hint);
-        }
-        allowed.then_some(code)
-    }
-
-    fn close_reason(&mut self, node: &Node) -> Option<String> {
-        let reason = self.reader.text(node)?;
-        if reason.len() > MOST_REASON_BYTES {
-            self.reader.problem(
-                node.place,
-                format!("the reason has {} bytes, the limit is {MOST_REASON_BYTES}", reason.len()),
-            );
-            return None;
-        }
-        Some(reason)
     }
 }
 

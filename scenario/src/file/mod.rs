@@ -20,6 +20,7 @@ pub mod problem;
 mod reader;
 pub mod schema;
 mod shape;
+mod socket;
 pub mod template;
 mod threshold;
 mod value;
@@ -61,6 +62,7 @@ fn add_files_of_flow<'n>(flow: Option<&'n node::Node>, paths: &mut Vec<&'n str>)
     let Some(node::Value::List(steps)) = flow.map(|node| &node.value) else { return };
     for step in steps {
         paths.extend(step.get("file").and_then(node::Node::as_text));
+        paths.extend(step.get("send").and_then(|send| send.get("file")?.as_text()));
         paths.extend(step.get("stream").and_then(|stream| stream.get("file")?.as_text()));
         let parts = step.get("multipart").map(node::Node::entries).unwrap_or_default();
         paths.extend(parts.iter().filter_map(|(_, part)| part.get("file")?.as_text()));

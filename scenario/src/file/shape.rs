@@ -6,7 +6,9 @@ mod http;
 mod load;
 
 use super::value::{DURATION, RATE};
-pub(super) use flow::{CAPTURE, CLOSE, EXPECT, RECEIVE, SEND, STEP, STEP_KINDS};
+pub(super) use flow::{
+    CAPTURE, CLOSE, CLOSED, DROP, EXPECT, LISTEN, ON_MESSAGE, RECEIVE, RECONNECT, SEND, STEP, STEP_KINDS, SUBSCRIBE,
+};
 pub(super) use http::*;
 pub(super) use load::*;
 

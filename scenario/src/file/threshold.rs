@@ -4,9 +4,9 @@
 //! threshold  = figure comparison limit [ "over" duration ] [ "after" duration ] [ "," "stop" ]
 //! figure     = [ subject "." ] [ latency "." ] metric
 //! subject    = scenario | step | scenario "/" step            every step where there is none
-//! latency    = "response" | "service" | "send_lag"            response where there is none
+//! latency    = "response" | "service" | "send_lag" | "delivery"    response where there is none
 //! metric     = "p50" … "p99.99" | "min" | "mean" | "max" | "error_rate" | "errors" | "checks"
-//!            | "throughput" | "rate" | "count" | "shed"
+//!            | "throughput" | "rate" | "count" | "shed" | "missing" | "duplicated" | "out_of_order"
 //! comparison = "<" | "<=" | ">" | ">=" | "=="
 //! ```
 
@@ -41,6 +41,9 @@ const METRICS: &[&str] = &[
     "rate",
     "count",
     "shed",
+    "missing",
+    "duplicated",
+    "out_of_order",
 ];
 
 pub(super) fn read(
@@ -78,6 +81,11 @@ fn threshold(reader: &mut Reader, node: &Node, scenarios: &[Scenario], steps: &[
         None => Duration::ZERO,
     };
     let (subject, metric) = metric(reader, node, figure)?;
+    if metric.is_of_broadcasts() && (!subject.is_empty() || over.is_some() || stop) {
+        let hint = "write it without a step, `over` and `stop`, like `missing == 0` or `delivery.p99 < 200ms`";
+        reader.problem_with_hint(node.place, "figures of broadcasts are those of all rooms and the whole run", hint);
+        return None;
+    }
     let limit = limit_of(reader, node, metric, limit)?;
     let steps = subject_steps(reader, node, subject, scenarios, steps)?;
     Some(Threshold { text, steps, metric, comparison, limit, over, after, stop })
@@ -130,9 +138,13 @@ fn after(reader: &mut Reader, node: &Node, text: &str) -> Option<Duration> {
 fn metric<'t>(reader: &mut Reader, node: &Node, figure: &'t str) -> Option<(&'t str, Metric)> {
     for (at, _) in figure.rmatch_indices('.').chain([(usize::MAX, "")]) {
         let (subject, name) = if at == usize::MAX { ("", figure) } else { (&figure[..at], &figure[at + 1..]) };
-        for (word, latency) in
-            [("service", Latency::Service), ("send_lag", Latency::SendLag), ("response", Latency::Response)]
-        {
+        let words = [
+            ("service", Latency::Service),
+            ("send_lag", Latency::SendLag),
+            ("delivery", Latency::Delivery),
+            ("response", Latency::Response),
+        ];
+        for (word, latency) in words {
             let inner = subject.strip_suffix(word).filter(|left| left.is_empty() || left.ends_with('.'));
             if let (Some(left), Some(metric)) = (inner, named(name, latency)) {
                 return Some((left.trim_end_matches('.'), metric));
@@ -165,6 +177,9 @@ fn named(name: &str, latency: Latency) -> Option<Metric> {
         "count" => Metric::Count,
         "shed" => Metric::Shed,
         "checks" => Metric::Checks,
+        "missing" => Metric::Missing,
+        "duplicated" => Metric::Duplicated,
+        "out_of_order" => Metric::OutOfOrder,
         _ => {
             let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
             let valid = percent > 0.0 && percent < 100.0 && name.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
@@ -189,7 +204,7 @@ fn limit_of(reader: &mut Reader, node: &Node, metric: Metric, text: &str) -> Opt
             )
         }
         Metric::Throughput | Metric::Rate => (value::rate(text).ok(), "a rate is compared with a rate, like 100/s"),
-        Metric::Errors | Metric::Count | Metric::Shed => {
+        Metric::Errors | Metric::Count | Metric::Shed | Metric::Missing | Metric::Duplicated | Metric::OutOfOrder => {
             let count = text.parse::<u64>().ok().map(|count| count as f64);
             (count, "a number of operations is compared with a whole number")
         }

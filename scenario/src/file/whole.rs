@@ -12,6 +12,7 @@ use super::node::{self, Node};
 use super::problem::{Place, Problem};
 use super::reader::{Object, Reader};
 use super::shape::{PLAN, READY, SCENARIO};
+use super::socket::{refuse_shared_rate, shared_rate};
 use super::template::Names;
 use super::value::nearest;
 use super::{MAX_PLAN_BYTES, data, http, load, threshold};
@@ -208,7 +209,10 @@ fn scenario<'n>(
     let load = object.get("load").map(|node| load::read(reader, node, context.source.search_level)).unwrap_or_default();
     let mut flow = FlowReader::new(reader, context.names.of_scenario(), context.source);
     let steps_of_flow = object.get("flow").map(|node| flow.read(node)).unwrap_or_default();
-    let slots = flow.into_slots();
+    let (slots, sockets) = flow.into_parts();
+    if shared_rate(&steps_of_flow) && load.levels.iter().any(|(_, load)| matches!(load, Load::Rate { .. })) {
+        refuse_shared_rate(reader, name.place);
+    }
     if let Some(flow) = object.get("flow")
         && slots.is_empty()
         && reader.problems.is_empty()
@@ -233,6 +237,7 @@ fn scenario<'n>(
         start: ScenarioStart::At(delay),
         phases,
         timed_steps: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+        sockets,
         flow: steps_of_flow,
         every,
     };

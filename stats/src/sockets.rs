@@ -1,0 +1,145 @@
+//! What became of the WebSockets of one step.
+
+use std::collections::BTreeMap;
+
+use crate::buckets::sum;
+use crate::{ErrorClass, Overflow, Series};
+
+/// The WebSockets of one step in one window.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sockets {
+    /// Connections opened, first and later ones.
+    pub opened: u64,
+    /// Connections that ended, by who ended them and the close code.
+    pub closed: BTreeMap<Closing, u64>,
+    /// Pings sent.
+    pub pings_sent: u64,
+    /// Answers to them.
+    pub pongs_received: u64,
+    /// Pings of the target; each was answered.
+    pub pings_received: u64,
+    /// Messages thrown away because no step had taken them and too many waited.
+    pub unread: u64,
+    /// Recoveries, by the cycle of `drop` that caused them; cycle 0 are those that the plan did not cause.
+    pub recoveries: BTreeMap<u32, Recovery>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Closing {
+    /// Who ended it.
+    pub by: Closer,
+    /// Close code (RFC 6455, section 7.4); 1005 stands for a close frame without one, 1006 for no close frame.
+    pub code: u16,
+}
+
+/// Who ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closer {
+    /// A step or the end of the flow.
+    Agent,
+    /// The target, or what lies between.
+    Target,
+    /// `drop` of the plan.
+    Drop,
+}
+
+/// Connections that were lost and opened again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Connections lost that were to be opened again.
+    pub lost: u64,
+    /// Connections that were opened again.
+    pub restored: u64,
+    /// Connections given up after the most attempts.
+    pub given_up: u64,
+    /// Attempts that failed, by class.
+    pub failed: BTreeMap<ErrorClass, u64>,
+    /// Handshakes that ended well.
+    pub handshake: Series,
+    /// From the loss to the connection that replaced it.
+    pub outage: Series,
+}
+
+impl Sockets {
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        *self == Sockets::default()
+    }
+
+    /// Connections that ended.
+    pub fn closed_in_all(&self) -> u64 {
+        self.closed.values().fold(0, |all, count| all.saturating_add(*count))
+    }
+
+    /// Adds the figures of another window or recorder; on an error nothing was added.
+    pub fn add(&mut self, other: &Sockets) -> Result<(), Overflow> {
+        let mut closed = self.closed.clone();
+        for (closing, count) in &other.closed {
+            let place = closed.entry(*closing).or_default();
+            *place = sum("closed", *place, *count)?;
+        }
+        let mut recoveries = self.recoveries.clone();
+        for (cycle, recovery) in &other.recoveries {
+            recoveries.entry(*cycle).or_default().add(recovery)?;
+        }
+        *self = Sockets {
+            opened: sum("opened", self.opened, other.opened)?,
+            closed,
+            pings_sent: sum("pings sent", self.pings_sent, other.pings_sent)?,
+            pongs_received: sum("pongs received", self.pongs_received, other.pongs_received)?,
+            pings_received: sum("pings received", self.pings_received, other.pings_received)?,
+            unread: sum("unread", self.unread, other.unread)?,
+            recoveries,
+        };
+        Ok(())
+    }
+}
+
+impl Recovery {
+    fn add(&mut self, other: &Recovery) -> Result<(), Overflow> {
+        self.lost = sum("lost", self.lost, other.lost)?;
+        self.restored = sum("restored", self.restored, other.restored)?;
+        self.given_up = sum("given up", self.given_up, other.given_up)?;
+        for (class, count) in &other.failed {
+            let place = self.failed.entry(class.clone()).or_default();
+            *place = sum("failed", *place, *count)?;
+        }
+        self.handshake.merge(&other.handshake)?;
+        self.outage.merge(&other.outage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn adding_adds_every_figure_or_nothing() {
+        let mut recovery = Recovery { lost: 2, restored: 1, given_up: 1, ..Recovery::default() };
+        recovery.failed.insert(ErrorClass::new("connection_refused"), 3);
+        recovery.outage.record(3_000_000);
+        let one = Sockets {
+            opened: 1,
+            closed: [(Closing { by: Closer::Target, code: 1001 }, 2)].into(),
+            pings_sent: 3,
+            pongs_received: 4,
+            pings_received: 5,
+            unread: 6,
+            recoveries: [(7, recovery)].into(),
+        };
+        let mut two = one.clone();
+        two.add(&one).unwrap();
+        assert_eq!((two.opened, two.closed_in_all(), two.pings_sent), (2, 4, 6));
+        assert_eq!((two.pongs_received, two.pings_received, two.unread), (8, 10, 12));
+        let recovery = &two.recoveries[&7];
+        assert_eq!((recovery.lost, recovery.restored, recovery.given_up), (4, 2, 2));
+        assert_eq!((recovery.failed.values().sum::<u64>(), recovery.outage.count), (6, 2));
+        let before = two.clone();
+        let wrong = Sockets { unread: u64::MAX, ..one };
+        assert_eq!(two.add(&wrong), Err(Overflow { figure: "unread" }));
+        assert_eq!(two, before);
+    }
+}
