@@ -15,6 +15,8 @@ mod http;
 mod interrupt;
 mod limits;
 mod loss;
+mod rooms;
+mod sockets;
 mod tls;
 mod websocket;
 
@@ -53,6 +55,15 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("websocket::messages_counted_by_the_server_equal_reported", &[Tool::Python("websockets")], websocket::counts),
     ("websocket::uvicorn_without_websockets", &[Tool::Python("uvicorn")], websocket::refused_by_uvicorn),
     ("websocket::nginx_refuses_the_upgrade", &[Tool::Nginx], websocket::refused_by_nginx),
+    ("sockets::every_step_with_websockets", &[Tool::Python("websockets")], sockets::every_step_with_websockets),
+    ("sockets::every_step_with_aiohttp", &[Tool::Python("aiohttp")], sockets::every_step_with_aiohttp),
+    ("sockets::refused_upgrades", &[], sockets::refused_upgrades),
+    ("sockets::hostile_servers", &[], sockets::hostile_servers),
+    ("sockets::a_server_that_stops_reading", &[], sockets::a_server_that_stops_reading),
+    ("rooms::five_thousand_messages_to_three_hundred", &[Tool::Python("websockets")], rooms::everything_arrives),
+    ("rooms::faults_are_caught", &[Tool::Python("websockets")], rooms::faults_are_caught),
+    ("rooms::a_server_that_restarts", &[Tool::Python("websockets")], rooms::a_server_that_restarts),
+    ("rooms::a_storm_of_reconnects", &[Tool::Python("websockets")], rooms::a_storm),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

@@ -23,6 +23,11 @@ impl Prepared {
         Ok(Prepared { folder })
     }
 
+    /// Where it lies.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// A call of `run` or `search` on it, with further arguments.
     pub(crate) fn call(&self, command: &str, more: &[&str]) -> Groundswell {
         let arguments = [&[command, "plan.yaml", "--out", "report.json"], more].concat();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use super::groups::CpuGroup;
@@ -85,6 +85,16 @@ fn python() -> String {
 /// A port that was free a moment ago, for servers that can't say which one they got.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A port that stays free while nobody listens on it: below those that the kernel gives away.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn own_port() -> anyhow::Result<u16> {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000)?;
+    let mut free = (first..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().context("no free port")
 }
 
 pub(crate) fn wait_until_listening(port: u16, name: &str) -> anyhow::Result<()> {
@@ -216,7 +226,7 @@ impl PythonModule {
 pub(crate) struct PythonServer {
     folder: TempDir,
     port: u16,
-    _daemon: Daemon,
+    daemon: Daemon,
 }
 
 impl PythonServer {
@@ -225,18 +235,67 @@ impl PythonServer {
     /// # Errors
     /// When it does not come up.
     pub(crate) fn start(script: &str) -> anyhow::Result<Self> {
+        Self::start_on(script, free_port()?, &[])
+    }
+
+    /// Starts `tests/servers/SCRIPT PORT COUNTS_FILE MORE…`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start_on(script: &str, port: u16, more: &[&str]) -> anyhow::Result<Self> {
         let folder = folder()?;
-        let port = free_port()?;
         let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join(script);
         let counts = folder.path().join("counts.json");
-        let daemon = Daemon::spawn(script, Command::new(python()).arg(path).arg(port.to_string()).arg(counts))?;
+        let daemon =
+            Daemon::spawn(script, Command::new(python()).arg(path).arg(port.to_string()).arg(counts).args(more))?;
         wait_until_listening(port, script)?;
-        Ok(PythonServer { folder, port, _daemon: daemon })
+        Ok(PythonServer { folder, port, daemon })
     }
 
     /// Its base URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills it without a word.
+    ///
+    /// # Errors
+    /// When there is nothing to kill.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.daemon.signal(rustix::process::Signal::KILL)?;
+        self.daemon.wait()?;
+        Ok(())
+    }
+
+    /// A file that it wrote beside its counts.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn file(&self, name: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join(name))?)
+    }
+
+    /// What it has counted, as soon as it has counted this: it hears of a closed connection after us.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub(crate) fn counts_when(
+        &self,
+        done: impl Fn(&BTreeMap<String, u64>) -> bool,
+    ) -> anyhow::Result<BTreeMap<String, u64>> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.counts() {
+                Ok(counts) if done(&counts) => return Ok(counts),
+                Ok(counts) if Instant::now() > deadline => anyhow::bail!("the server counted {counts:?}"),
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
 
     /// What it has counted; it writes the file whenever a connection ends.

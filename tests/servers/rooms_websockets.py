@@ -1,0 +1,55 @@
+"""`rooms.py` on Python's `websockets`."""
+
+import asyncio
+
+from websockets.asyncio.server import broadcast, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
+
+from rooms import PORT, Rooms
+
+# Encodes a message once for all of them.
+rooms = Rooms(lambda members, message: broadcast([member.socket for member in members], message))
+
+
+class Connection:
+    def __init__(self, socket):
+        self.socket, self.path = socket, socket.request.path
+
+    async def send(self, message):
+        try:
+            await self.socket.send(message)
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def close(self, code):
+        await self.socket.close(code)
+
+
+async def handle(socket):
+    # The library answers pings by itself and tells nobody.
+    receive_frame = socket.protocol.recv_frame
+
+    def counted(frame):
+        if frame.opcode is Opcode.PING:
+            rooms.count("pings")
+        return receive_frame(frame)
+
+    socket.protocol.recv_frame = counted
+    connection = Connection(socket)
+    rooms.opened(connection)
+    try:
+        async for message in socket:
+            await rooms.received(connection, message)
+    except ConnectionClosed:
+        pass
+    rooms.ended(connection, socket.close_code)
+
+
+async def main():
+    async with serve(handle, "127.0.0.1", PORT, ping_interval=None, compression=None, max_size=None) as server:
+        await server.serve_forever()
+
+
+asyncio.run(main())
