@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use groundswell_stats::{Closer, Closing, ErrorClass, Recovery, Room, RoomCounts, Series, Sockets};
+use groundswell_stats::{Closer, Closing, ErrorClass, Recovery, Room, RoomCounts, Series, Sockets, Traffic};
 
 use crate::convert::{checked_words, series_inward, series_outward};
 use crate::limits::MAX_ROOMS;
@@ -35,6 +35,7 @@ pub(crate) fn sockets_outward(sockets: &Sockets) -> v1::Sockets {
         pongs_received: sockets.pongs_received,
         pings_received: sockets.pings_received,
         unread: sockets.unread,
+        traffic: Some(traffic_outward(sockets.traffic)),
         recoveries: sockets.recoveries.iter().map(recovery).collect(),
     }
 }
@@ -80,8 +81,21 @@ pub(crate) fn sockets_inward(step: u32, wire: &v1::Sockets) -> Result<Sockets, W
         pongs_received: wire.pongs_received,
         pings_received: wire.pings_received,
         unread: wire.unread,
+        traffic: wire.traffic.as_ref().map(traffic_inward).unwrap_or_default(),
         recoveries,
     })
+}
+
+fn traffic_outward(traffic: Traffic) -> v1::Traffic {
+    let Traffic { messages_sent, messages_received, frames_sent, frames_received, bytes_sent, bytes_received } =
+        traffic;
+    v1::Traffic { messages_sent, messages_received, frames_sent, frames_received, bytes_sent, bytes_received }
+}
+
+fn traffic_inward(wire: &v1::Traffic) -> Traffic {
+    let v1::Traffic { messages_sent, messages_received, frames_sent, frames_received, bytes_sent, bytes_received } =
+        *wire;
+    Traffic { messages_sent, messages_received, frames_sent, frames_received, bytes_sent, bytes_received }
 }
 
 pub(crate) fn room_outward(name: &str, room: &Room) -> v1::Room {

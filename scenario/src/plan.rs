@@ -187,6 +187,8 @@ pub struct TimedStep {
     pub kind: StepKind,
     /// How many operations of this step one iteration makes (`repeat` multiplies).
     pub per_iteration: u64,
+    /// Does it have messages of a shared rate? They count as they come and are not in `per_iteration`.
+    pub as_they_come: bool,
     /// Does it count what happens in the warm-up?
     pub warm_up: bool,
 }

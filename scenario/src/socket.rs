@@ -47,7 +47,16 @@ pub struct Handler {
     /// Parts that are kept for later steps.
     pub captures: Vec<Capture>,
     /// Sent in answer.
-    pub reply: Option<Message>,
+    pub reply: Option<Answer>,
+}
+
+/// What answers a message.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The message itself, as it came.
+    Echo,
+    /// Another one.
+    Message(Message),
 }
 
 /// Which messages are meant; an empty one means every message.
@@ -227,12 +236,19 @@ pub struct SocketUse {
 }
 
 impl Action {
-    /// Operations that it makes.
+    /// Operations that it makes, whoever does it. Which user sends how many messages of a shared rate is not known
+    /// before, so those count as they come.
     pub fn operations(&self) -> u64 {
         match self {
+            Action::Messages(MessageLoad { shared: true, .. }) => 0,
             Action::Messages(load) => load.messages(0, 1),
             _ => 1,
         }
+    }
+
+    /// Does it make operations that [`operations`](Self::operations) can't know?
+    pub fn counts_as_they_come(&self) -> bool {
+        matches!(self, Action::Messages(MessageLoad { shared: true, .. }))
     }
 
     /// What kind of operation it is.

@@ -41,6 +41,6 @@ pub use recorder::Recorder;
 pub use room::{Room, RoomCounts};
 pub use sample::{Outcome, Phases, Sample};
 pub use series::Series;
-pub use sockets::{Closer, Closing, Recovery, Sockets};
+pub use sockets::{Closer, Closing, Recovery, Sockets, Traffic};
 pub use timeline::{Point, Timeline, Window};
 pub use totals::{AbsorbError, Totals};

@@ -20,8 +20,27 @@ pub struct Sockets {
     pub pings_received: u64,
     /// Messages thrown away because no step had taken them and too many waited.
     pub unread: u64,
+    /// What went over the connections.
+    pub traffic: Traffic,
     /// Recoveries, by the cycle of `drop` that caused them; cycle 0 are those that the plan did not cause.
     pub recoveries: BTreeMap<u32, Recovery>,
+}
+
+/// What went over WebSocket connections, control frames and handshakes among it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Messages sent.
+    pub messages_sent: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Bytes sent, before TLS.
+    pub bytes_sent: u64,
+    /// Bytes received, after TLS.
+    pub bytes_received: u64,
 }
 
 /// How a connection ended.
@@ -90,9 +109,36 @@ impl Sockets {
             pongs_received: sum("pongs received", self.pongs_received, other.pongs_received)?,
             pings_received: sum("pings received", self.pings_received, other.pings_received)?,
             unread: sum("unread", self.unread, other.unread)?,
+            traffic: self.traffic.with(other.traffic)?,
             recoveries,
         };
         Ok(())
+    }
+}
+
+impl Traffic {
+    /// What is new since an earlier look.
+    pub fn since(self, earlier: Traffic) -> Traffic {
+        Traffic {
+            messages_sent: self.messages_sent.saturating_sub(earlier.messages_sent),
+            messages_received: self.messages_received.saturating_sub(earlier.messages_received),
+            frames_sent: self.frames_sent.saturating_sub(earlier.frames_sent),
+            frames_received: self.frames_received.saturating_sub(earlier.frames_received),
+            bytes_sent: self.bytes_sent.saturating_sub(earlier.bytes_sent),
+            bytes_received: self.bytes_received.saturating_sub(earlier.bytes_received),
+        }
+    }
+
+    /// With the traffic of another connection, window or recorder.
+    pub fn with(self, other: Traffic) -> Result<Traffic, Overflow> {
+        Ok(Traffic {
+            messages_sent: sum("messages sent", self.messages_sent, other.messages_sent)?,
+            messages_received: sum("messages received", self.messages_received, other.messages_received)?,
+            frames_sent: sum("frames sent", self.frames_sent, other.frames_sent)?,
+            frames_received: sum("frames received", self.frames_received, other.frames_received)?,
+            bytes_sent: sum("bytes sent", self.bytes_sent, other.bytes_sent)?,
+            bytes_received: sum("bytes received", self.bytes_received, other.bytes_received)?,
+        })
     }
 }
 
@@ -121,6 +167,14 @@ mod tests {
         let mut recovery = Recovery { lost: 2, restored: 1, given_up: 1, ..Recovery::default() };
         recovery.failed.insert(ErrorClass::new("connection_refused"), 3);
         recovery.outage.record(3_000_000);
+        let traffic = Traffic {
+            messages_sent: 1,
+            messages_received: 2,
+            frames_sent: 3,
+            frames_received: 4,
+            bytes_sent: 5,
+            bytes_received: 6,
+        };
         let one = Sockets {
             opened: 1,
             closed: [(Closing { by: Closer::Target, code: 1001 }, 2)].into(),
@@ -128,6 +182,7 @@ mod tests {
             pongs_received: 4,
             pings_received: 5,
             unread: 6,
+            traffic,
             recoveries: [(7, recovery)].into(),
         };
         let mut two = one.clone();
@@ -137,6 +192,8 @@ mod tests {
         let recovery = &two.recoveries[&7];
         assert_eq!((recovery.lost, recovery.restored, recovery.given_up), (4, 2, 2));
         assert_eq!((recovery.failed.values().sum::<u64>(), recovery.outage.count), (6, 2));
+        assert_eq!(two.traffic.since(traffic), traffic);
+        assert_eq!((two.traffic.messages_received, two.traffic.bytes_received), (4, 12));
         let before = two.clone();
         let wrong = Sockets { unread: u64::MAX, ..one };
         assert_eq!(two.add(&wrong), Err(Overflow { figure: "unread" }));

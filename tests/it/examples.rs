@@ -31,6 +31,8 @@ fn shortened(text: &str, port: u16) -> anyhow::Result<String> {
     let text = text.replace("127.0.0.1:8088", &format!("127.0.0.1:{port}")) + "\nmax_send_lag: 10s\n";
     let text = replace(text, r"\bfor: *[0-9]+(s|m|h)\b", "for: 1s")?;
     let text = replace(text, r"\bwithin: *[0-9]+s\b", "within: 2s")?;
+    let text = replace(text, r"\blisten: *[0-9]{2,}s\b", "listen: 3s")?;
+    let text = replace(text, r"\bdrop: \{ every: *[0-9]+s\b", "drop: { every: 1s")?;
     let text = replace(text, r"\bwithin: *[0-9]+%", "within: 60%")?;
     let text = replace(text, r"\bto: *10000/s\b", "to: 400/s")?;
     let text = replace(text, r"\bwarm_up: *[0-9]+s\b", "warm_up: 200ms")?;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_types, reason = "real processes live in real time")]
 
+mod autobahn;
 mod bad_input;
 mod cluster;
 mod edges;
@@ -57,6 +58,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("websocket::nginx_refuses_the_upgrade", &[Tool::Nginx], websocket::refused_by_nginx),
     ("sockets::every_step_with_websockets", &[Tool::Python("websockets")], sockets::every_step_with_websockets),
     ("sockets::every_step_with_aiohttp", &[Tool::Python("aiohttp")], sockets::every_step_with_aiohttp),
+    ("autobahn::every_case", &[Tool::Autobahn], autobahn::every_case),
     ("sockets::refused_upgrades", &[], sockets::refused_upgrades),
     ("sockets::hostile_servers", &[], sockets::hostile_servers),
     ("sockets::a_server_that_stops_reading", &[], sockets::a_server_that_stops_reading),

@@ -16,8 +16,6 @@ fn on_three_agents(plan: &str, target: &str) -> anyhow::Result<Report> {
 }
 
 fn plan(subscribers: u32, publishers: u32, rate: u32, length: u32) -> String {
-    // Handshakes take some of the time.
-    let listening = length + 18;
     format!(
         "
 max_send_lag: 10s
@@ -29,18 +27,22 @@ scenarios:
       - websocket: /room/lobby
         name: join
         timeout: 60s
-        flow: [ {{ subscribe: {{ room: lobby, settle: 20s }} }}, {{ listen: {listening}s }} ]
+        flow:
+          - {{ subscribe: {{ room: lobby, settle: 1s }} }}
+          - {{ send: {{ binary: AA== }}, name: ready }}
+          - {{ receive: {{ contains: the end, within: 10m }}, name: until the end }}
   writers:
-    start: 6s
     load: {{ iterations: {{ per_user: 1 }}, users: {publishers} }}
     flow:
-      - websocket: /room/lobby?silent
+      - websocket: '/room/lobby?silent&after={subscribers}&writers={publishers}'
         name: write
         timeout: 60s
         flow:
+          - {{ receive: {{ contains: go, within: 10m }}, name: go }}
           - send: {{ json: {{ id: '{{{{ message_id }}}}', text: hello }}, publish: lobby, rate: {rate}/s, for: {length}s, \
          shared: true }}
             name: publish
+          - {{ send: {{ binary: AA== }}, name: done }}
 thresholds: [missing == 0, duplicated == 0, out_of_order == 0]
 "
     )
@@ -49,7 +51,7 @@ thresholds: [missing == 0, duplicated == 0, out_of_order == 0]
 /// Three agents, a room with 300 subscribers, 5,000 messages: each of 1,500,000 deliveries is accounted for.
 pub(crate) fn everything_arrives() -> anyhow::Result<()> {
     let server = PythonServer::start("rooms_websockets.py")?;
-    let report = on_three_agents(&plan(300, 10, 100, 50), &server.url())?;
+    let report = on_three_agents(&plan(300, 10, 125, 40), &server.url())?;
     let counted = server.counts_when(|counts| counts.get("closed_1000") == Some(&310))?;
     let [room] = report.broadcasts.as_slice() else { anyhow::bail!("{:?}", report.broadcasts) };
     ensure!(room.published == 5_000 && counted["published"] == 5_000, "{room:?} {counted:?}");
@@ -60,30 +62,34 @@ pub(crate) fn everything_arrives() -> anyhow::Result<()> {
     ensure!(room.delivery_ms.count == 1_500_000, "{room:?}");
     // Nobody but the readers is in the room, so each arrival is a delivery.
     ensure!(report.total.messages_received == counted["sent"], "{} {counted:?}", report.total.messages_received);
-    ensure!(report.ledger.balanced, "{:?}", report.ledger);
+    ensure!(report.ledger.balanced && report.ledger.not_generated.is_empty(), "{:?}", report.ledger);
     Ok(())
 }
 
 /// One delivery in a thousand goes wrong; the report has the number.
 pub(crate) fn faults_are_caught() -> anyhow::Result<()> {
-    for fault in ["drop", "double", "swap"] {
-        let server = PythonServer::start_on("rooms_websockets.py", free_port()?, &[fault])?;
-        let report = on_three_agents(&plan(30, 1, 100, 10), &server.url())?;
-        let counted = server.counts()?;
-        let [room] = report.broadcasts.as_slice() else { anyhow::bail!("{:?}", report.broadcasts) };
-        let of = |name: &str| counted.get(name).copied().unwrap_or(0);
-        ensure!(room.published == 1_000 && room.expected == 30_000 && room.exact, "{fault}: {room:?}");
-        let wrong = (room.missing, room.duplicated, room.out_of_order);
-        let held = if fault == "swap" { 30_000 - room.delivered } else { 0 };
-        ensure!(wrong == (of("dropped") + held, of("doubled"), of("swapped")), "{fault}: {wrong:?} {counted:?}");
-        ensure!(of("dropped") + of("doubled") + of("swapped") + held == 30, "{fault}: {counted:?}");
-        ensure!(room.delivered == 30_000 - room.missing, "{fault}: {room:?}");
-        ensure!(
-            report.thresholds.iter().filter(|threshold| !threshold.passed).count() == 1 + usize::from(held > 0),
-            "{:?}",
-            report.thresholds
-        );
+    let caught = ["drop", "double", "swap"].map(|fault| std::thread::spawn(move || fault_is_caught(fault)));
+    for caught in caught {
+        caught.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
     }
+    Ok(())
+}
+
+fn fault_is_caught(fault: &str) -> anyhow::Result<()> {
+    let server = PythonServer::start_on("rooms_websockets.py", free_port()?, &[fault])?;
+    let report = on_three_agents(&plan(30, 1, 100, 10), &server.url())?;
+    let counted = server.counts_when(|counts| counts.get("closed_1000") == Some(&31))?;
+    let [room] = report.broadcasts.as_slice() else { anyhow::bail!("{:?}", report.broadcasts) };
+    let of = |name: &str| counted.get(name).copied().unwrap_or(0);
+    ensure!(room.published == 1_000 && room.expected == 30_000 && room.exact, "{fault}: {room:?}");
+    let wrong = (room.missing, room.duplicated, room.out_of_order);
+    // A message held back has no later one to come after where it was the last.
+    let held = if fault == "swap" { 30_000 - room.delivered } else { 0 };
+    ensure!(wrong == (of("dropped") + held, of("doubled"), of("swapped")), "{fault}: {wrong:?} {counted:?}");
+    ensure!(of("dropped") + of("doubled") + of("swapped") + held == 30, "{fault}: {counted:?}");
+    ensure!(room.delivered == 30_000 - room.missing, "{fault}: {room:?}");
+    let broken = report.thresholds.iter().filter(|threshold| !threshold.passed).count();
+    ensure!(broken == 1 + usize::from(held > 0), "{:?}", report.thresholds);
     Ok(())
 }
 
@@ -97,34 +103,35 @@ scenarios:
       - websocket: /room/lobby
         name: join
         timeout: 60s
-        reconnect: { backoff: 100ms..500ms, max: 1000 }
-        flow: [ { subscribe: { room: lobby, settle: 10s } }, { listen: 40s } ]
+        reconnect: { backoff: 100ms..500ms, max: 10000 }
+        flow:
+          - { subscribe: { room: lobby, settle: 1s } }
+          - { send: { binary: AA== }, name: ready }
+          # The first one is lost with the connection.
+          - { receive: { contains: the end, within: 10m }, name: until the end }
+          - { receive: { contains: the end, within: 10m }, name: until the end }
   writer:
-    start: 8s
     load: { iterations: 1, users: 1 }
     flow:
-      - websocket: /room/lobby?silent
+      - websocket: '/room/lobby?silent&after=1000'
         name: write
-        reconnect: { backoff: 10ms..20ms, max: 1000 }
+        timeout: 60s
+        reconnect: { backoff: 10ms..20ms, max: 10000 }
         flow:
-          - { send: { text: '{{ message_id }}', publish: lobby, rate: 2/s, for: 20s }, name: publish }
+          - { receive: { contains: go, within: 10m }, name: go }
+          - { send: { text: '{{ message_id }}', publish: lobby, rate: 2/s, for: 10s }, name: publish }
+          - { send: { binary: AA== }, name: done }
 ";
 
-/// The server is killed under a thousand connections and comes again three seconds later.
+/// The server dies under a thousand connections, by a kill of its own between two broadcasts, and comes again three
+/// seconds later.
 pub(crate) fn a_server_that_restarts() -> anyhow::Result<()> {
-    let mut first = PythonServer::start_on("rooms_websockets.py", own_port()?, &[])?;
+    let mut first = PythonServer::start_on("rooms_websockets.py", own_port()?, &["die"])?;
     let prepared = Prepared::new(RESTART, &first.url())?;
     let mut run = prepared.call("run", &["--agents", "2"]).start("run")?;
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while first.file("broadcasts.log")?.lines().count() < 4 {
-        ensure!(std::time::Instant::now() < deadline, "nothing was published");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // Between two broadcasts, of which one takes a few hundredths of a second.
-    std::thread::sleep(Duration::from_millis(250));
-    first.kill()?;
+    first.ended()?;
     std::thread::sleep(Duration::from_secs(3));
-    let second = PythonServer::start_on("rooms_websockets.py", first.port(), &[])?;
+    let second = PythonServer::start_on("rooms_websockets.py", first.port(), &["open"])?;
     run.wait()?;
     let report: Report = prepared.report()?;
     let counted = second.counts_when(|counts| counts.get("closed_1000") == Some(&1_001))?;
@@ -138,7 +145,7 @@ pub(crate) fn a_server_that_restarts() -> anyhow::Result<()> {
     ensure!(counted["closed_1000"] == 1_001, "{counted:?}");
     // It was away for three seconds and the time that Python takes to start.
     let (least, most) = (recovery.outage_ms.min.context("none")?, recovery.outage_ms.max.context("none")?);
-    ensure!(least > 2_900.0 && most < 40_000.0, "{recovery:?}");
+    ensure!(least > 2_900.0 && most < 120_000.0, "{recovery:?}");
     let refused: u64 = recovery.failed_attempts.iter().map(|class| class.count).sum();
     ensure!(refused > 1_000, "{recovery:?}");
     // Each server wrote down to how many it sent each message.
@@ -147,7 +154,10 @@ pub(crate) fn a_server_that_restarts() -> anyhow::Result<()> {
     };
     let seen = [sent(&first)?, sent(&second)?].concat();
     let [room] = report.broadcasts.as_slice() else { anyhow::bail!("{:?}", report.broadcasts) };
-    ensure!(room.published == seen.len() as u64 && room.expected == room.published * 1_000, "{room:?} {seen:?}");
+    // What was written to a server that was dying was published all the same.
+    let unseen = room.published.checked_sub(seen.len() as u64);
+    ensure!(unseen.is_some_and(|unseen| unseen <= 1), "{room:?} {seen:?}");
+    ensure!(room.expected == room.published * 1_000, "{room:?}");
     ensure!(room.delivered == seen.iter().sum::<u64>(), "{room:?} {seen:?}");
     ensure!(room.missing == room.expected - room.delivered && room.exact, "{room:?}");
     ensure!(room.missing <= room.while_disconnected, "{room:?}");

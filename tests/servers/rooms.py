@@ -7,17 +7,25 @@ A library's server gives each connection an object with `send(message)` (was it 
     /push      every message {"op": "push", "count": n} brings n messages {"number": 1}, {"number": 2}, ...
     /goodbye   the first message is answered with close code 4001
     /room/x    a text is sent to everybody in room x; faults: one delivery in a thousand is dropped, doubled or swapped;
-               who comes with ?silent speaks but is not in the room
+               a binary message from somebody in the room says that it is ready
+
+    /room/x?silent&after=n&writers=m    speaks but is not in the room; is told "go" when n are ready, and says by a binary
+               message that it is done; when all m are, and n are in the room, "the end" is sent to all of them
+
+A fault is `drop`, `double` or `swap`; `die` ends the process with its fourth broadcast; `open` waits for nobody.
 """
 
+import asyncio
 import json
 import os
+import signal
 import sys
+from urllib.parse import parse_qs, urlsplit
 
 PORT, COUNTS = int(sys.argv[1]), sys.argv[2]
 FAULT = sys.argv[3] if len(sys.argv) > 3 else ""
 FAULT_EVERY = 1_000
-SILENT = "?silent"
+LAST_BROADCAST = 4
 
 
 class Rooms:
@@ -27,6 +35,9 @@ class Rooms:
         self.members = {}
         self.deliveries = 0
         self.held = {}
+        self.ready = asyncio.Condition()
+        self.ready_in = {}
+        self.done_in = {}
         self.log = open(os.path.join(os.path.dirname(COUNTS), "broadcasts.log"), "w", encoding="utf-8")
 
     def count(self, name, more=1):
@@ -37,14 +48,21 @@ class Rooms:
             json.dump(self.counts, file)
         os.replace(COUNTS + ".new", COUNTS)
 
-    def opened(self, connection):
+    async def opened(self, connection):
         self.count("connections")
-        if connection.path.startswith("/room/") and not connection.path.endswith(SILENT):
-            self.members.setdefault(connection.path, []).append(connection)
+        room = Visit(connection)
+        if room.is_silent and FAULT != "open":
+            async with self.ready:
+                await self.ready.wait_for(lambda: self.ready_in.get(room.name, 0) >= room.after)
+        if room.is_silent:
+            await self.send(connection, "go")
+        elif room.name:
+            self.members.setdefault(room.name, []).append(connection)
+            await self.perhaps_end(room.name)
 
     def ended(self, connection, code):
         self.count(f"closed_{code}")
-        members = self.members.get(connection.path, [])
+        members = self.members.get(Visit(connection).name, [])
         if connection in members:
             members.remove(connection)
         self.save()
@@ -57,7 +75,7 @@ class Rooms:
         elif connection.path == "/goodbye":
             await connection.close(4001)
         elif connection.path.startswith("/room/"):
-            await self.broadcast(connection.path.removesuffix(SILENT), message)
+            await self.said(Visit(connection), message)
         else:
             await self.send(connection, answer(message))
 
@@ -65,10 +83,29 @@ class Rooms:
         if await connection.send(message):
             self.count("sent")
 
+    async def said(self, room, message):
+        if isinstance(message, str):
+            await self.broadcast(room.name, message)
+        elif room.is_silent:
+            done, _, _ = self.done_in.get(room.name, (0, 0, 0))
+            self.done_in[room.name] = (done + 1, room.writers, room.after)
+            await self.perhaps_end(room.name)
+        else:
+            async with self.ready:
+                self.ready_in[room.name] = self.ready_in.get(room.name, 0) + 1
+                self.ready.notify_all()
+
+    async def perhaps_end(self, name):
+        done, writers, after = self.done_in.get(name, (0, 1, 0))
+        if done == writers and len(self.members.get(name, [])) >= after:
+            del self.done_in[name]
+            for member in list(self.members[name]):
+                await self.send(member, "the end")
+
     async def broadcast(self, room, message):
         self.count("published")
         members = list(self.members.get(room, []))
-        if not FAULT and self.send_all:
+        if FAULT not in ("drop", "double", "swap") and self.send_all:
             self.send_all(members, message)
             self.count("sent", len(members))
             members_left = []
@@ -92,6 +129,20 @@ class Rooms:
                 await self.send(member, self.held.pop(member))
         self.log.write(f"{len(members)}\n")
         self.log.flush()
+        if FAULT == "die" and self.counts["published"] == LAST_BROADCAST:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Visit:
+    """What a path says of a connection."""
+
+    def __init__(self, connection):
+        parts = urlsplit(connection.path)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        self.name = parts.path if parts.path.startswith("/room/") else None
+        self.is_silent = "silent" in query
+        self.after = int(query.get("after", ["0"])[0])
+        self.writers = int(query.get("writers", ["1"])[0])
 
 
 def answer(message):

@@ -29,7 +29,7 @@ async def upgrade(request):
     socket = web.WebSocketResponse(autoping=False)
     await socket.prepare(request)
     connection = Connection(socket, request.path)
-    rooms.opened(connection)
+    await rooms.opened(connection)
     async for message in socket:
         if message.type == WSMsgType.PING:
             rooms.count("pings")

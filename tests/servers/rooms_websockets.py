@@ -17,6 +17,9 @@ class Connection:
         self.socket, self.path = socket, socket.request.path
 
     async def send(self, message):
+        # Some messages come in pieces, which have to be put together again.
+        if self.path == "/push":
+            message = [message[:3], message[3:]]
         try:
             await self.socket.send(message)
         except ConnectionClosed:
@@ -28,17 +31,22 @@ class Connection:
 
 
 async def handle(socket):
-    # The library answers pings by itself and tells nobody.
-    receive_frame = socket.protocol.recv_frame
+    # The library answers pings by itself and tells nobody, and it puts messages together.
+    receive_frame, send_frame = socket.protocol.recv_frame, socket.protocol.send_frame
 
-    def counted(frame):
+    def received(frame):
+        rooms.count("frames_received")
         if frame.opcode is Opcode.PING:
             rooms.count("pings")
         return receive_frame(frame)
 
-    socket.protocol.recv_frame = counted
+    def sent(frame):
+        rooms.count("frames_sent")
+        return send_frame(frame)
+
+    socket.protocol.recv_frame, socket.protocol.send_frame = received, sent
     connection = Connection(socket)
-    rooms.opened(connection)
+    await rooms.opened(connection)
     try:
         async for message in socket:
             await rooms.received(connection, message)

@@ -264,11 +264,22 @@ impl Iteration<'_> {
         match self.accounting {
             Accounting::AsIssued { .. } => self.recording().scheduled(self.step_id(slot), 1),
             Accounting::Scheduled { .. } => {
-                if let Some(left) = self.left.get_mut(slot as usize) {
-                    *left = left.saturating_sub(1);
+                if !self.take_left(slot, 1) {
+                    self.recording().scheduled(self.step_id(slot), 1);
                 }
             }
         }
+    }
+
+    /// Takes operations out of those scheduled with the iteration; false where there were fewer, as with messages of a
+    /// shared rate, which are scheduled as they come.
+    fn take_left(&mut self, slot: u32, operations: u64) -> bool {
+        let Some(left) = self.left.get_mut(slot as usize) else { return false };
+        let is_left = *left >= operations;
+        if is_left {
+            *left -= operations;
+        }
+        is_left
     }
 
     fn skip(&mut self, slot: u32, reason: &'static str, why: &dyn std::fmt::Display) {
@@ -282,7 +293,9 @@ impl Iteration<'_> {
         for step in steps {
             match step {
                 Step::Http(Timed { slot, .. }) => self.skip_many(*slot, times, reason),
-                Step::OnSocket(timed) => self.skip_many(timed.slot, times * timed.spec.action.operations(), reason),
+                Step::OnSocket(timed) => {
+                    self.skip_many(timed.slot, times * self.operations(&timed.spec.action), reason)
+                }
                 Step::Websocket(timed) => {
                     self.skip_many(timed.slot, times, reason);
                     self.skip_flow(&timed.spec.flow, times, reason);
@@ -299,8 +312,8 @@ impl Iteration<'_> {
         match self.accounting {
             Accounting::AsIssued { .. } => self.recording().scheduled(step, operations),
             Accounting::Scheduled { .. } => {
-                if let Some(left) = self.left.get_mut(slot as usize) {
-                    *left = left.saturating_sub(operations);
+                if !self.take_left(slot, operations) {
+                    self.recording().scheduled(step, operations);
                 }
             }
         }

@@ -10,7 +10,7 @@ use groundswell_scenario::file::template;
 use groundswell_scenario::flow::{Comparison, Expect, JsonText, Step, Text};
 use groundswell_scenario::http::{Auth, Body, PartValue};
 use groundswell_scenario::plan::{AtEnd, DataSet};
-use groundswell_scenario::socket::{Action, Matcher, Message, Websocket};
+use groundswell_scenario::socket::{Action, Answer, Matcher, Message, Websocket};
 use groundswell_scenario::{Plan, Share};
 use minijinja::value::Rest;
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -146,7 +146,9 @@ impl Sources {
         websocket.on_open.iter().for_each(|message| self.message(message));
         for handler in &*websocket.on_message {
             self.matcher(&handler.matcher);
-            handler.reply.iter().for_each(|reply| self.message(reply));
+            if let Some(Answer::Message(reply)) = &handler.reply {
+                self.message(reply);
+            }
         }
         websocket.flow.iter().for_each(|step| self.step(step));
     }

@@ -4,7 +4,7 @@
 //! # Layout
 //! - `client`: what one user has above single requests: cookies, redirects, digest, decoding, the time limit
 //! - `direct`: HTTP/1.1 and HTTP/2 on connections of the worker's own; `over_reqwest`: the same by reqwest
-//! - `websocket`: WebSocket connections
+//! - `websocket`: WebSocket connections; `frames` counts what passes on them
 //! - `resolve`, `dial`, `tls`: names, connections and handshakes, for all of them but reqwest's connections
 //! - `target`, `body`, `decode`: parts of messages
 //! - `failure`: why an operation failed, as a class
@@ -18,6 +18,7 @@ mod dial;
 mod digest;
 mod direct;
 mod failure;
+mod frames;
 mod over_reqwest;
 mod redirect;
 mod resolve;

@@ -1,6 +1,6 @@
 //! WebSocket connections over tokio-tungstenite.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream as _};
+use groundswell_stats::Traffic;
 use http::HeaderMap;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -21,6 +22,7 @@ use url::Url;
 
 use super::client::Clients;
 use super::dial::{Dialled, Stream};
+use super::frames::Counted;
 use super::target::Origin;
 use super::{Failure, Progress};
 
@@ -83,9 +85,13 @@ pub(crate) struct Ended {
 
 /// An open WebSocket. One task reads it; any task may send.
 pub(crate) struct Socket {
-    stream: RefCell<WebSocketStream<Stream>>,
+    stream: RefCell<WebSocketStream<Counted<Stream>>>,
     /// The library remembers one task to wake for writing.
     writer: Mutex<()>,
+    messages_sent: Cell<u64>,
+    messages_received: Cell<u64>,
+    /// What was taken of its traffic.
+    taken: Cell<Traffic>,
 }
 
 impl Socket {
@@ -106,7 +112,24 @@ impl Socket {
             Message::Text(text) => Frame::text(text),
             Message::Binary(bytes) => Frame::Binary(bytes),
         })
-        .await
+        .await?;
+        self.messages_sent.set(self.messages_sent.get() + 1);
+        Ok(())
+    }
+
+    /// What went over it since the last time.
+    pub(crate) fn take_traffic(&self) -> Traffic {
+        let stream = self.stream.borrow();
+        let Counted { sent, received, .. } = stream.get_ref();
+        let all = Traffic {
+            messages_sent: self.messages_sent.get(),
+            messages_received: self.messages_received.get(),
+            frames_sent: sent.frames,
+            frames_received: received.frames,
+            bytes_sent: sent.bytes,
+            bytes_received: received.bytes,
+        };
+        all.since(self.taken.replace(all))
     }
 
     pub(crate) async fn ping(&self, payload: Bytes) -> Result<(), Failure> {
@@ -124,8 +147,8 @@ impl Socket {
         loop {
             let next = poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_next(context)).await;
             return match next {
-                Some(Ok(Frame::Text(text))) => Ok(Arrival::Message(Message::Text(text.to_string()))),
-                Some(Ok(Frame::Binary(bytes))) => Ok(Arrival::Message(Message::Binary(bytes))),
+                Some(Ok(Frame::Text(text))) => Ok(self.arrived(Message::Text(text.to_string()))),
+                Some(Ok(Frame::Binary(bytes))) => Ok(self.arrived(Message::Binary(bytes))),
                 Some(Ok(Frame::Ping(_))) => Ok(Arrival::Ping),
                 Some(Ok(Frame::Pong(payload))) => Ok(Arrival::Pong(payload)),
                 Some(Ok(Frame::Frame(_))) => continue,
@@ -144,6 +167,11 @@ impl Socket {
                 None => Err(closed(1006)),
             };
         }
+    }
+
+    fn arrived(&self, message: Message) -> Arrival {
+        self.messages_received.set(self.messages_received.get() + 1);
+        Arrival::Message(message)
     }
 
     async fn write(&self, frame: Frame) -> Result<(), Failure> {
@@ -169,7 +197,7 @@ impl Socket {
         let _ = timeout(LAST_FRAME_LIMIT, poll_fn(|context| self.poll_flush(context))).await;
     }
 
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut WebSocketStream<Stream>>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut WebSocketStream<Counted<Stream>>>) -> T) -> T {
         act(Pin::new(&mut *self.stream.borrow_mut()))
     }
 }
@@ -187,9 +215,15 @@ async fn connect(handshake: &Handshake, clients: &Clients, progress: &mut Progre
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let opened = client_async_with_config(request, stream, Some(config)).await;
+    let opened = client_async_with_config(request, Counted::new(stream), Some(config)).await;
     let (stream, _response) = opened.map_err(|error| refused(&error))?;
-    Ok(Socket { stream: RefCell::new(stream), writer: Mutex::new(()) })
+    Ok(Socket {
+        stream: RefCell::new(stream),
+        writer: Mutex::new(()),
+        messages_sent: Cell::default(),
+        messages_received: Cell::default(),
+        taken: Cell::default(),
+    })
 }
 
 /// The library puts this frame in the place of one whose code must not be on the wire (1005, 1006, …).

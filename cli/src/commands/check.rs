@@ -39,22 +39,35 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
+/// Where the number depends on the target.
+const AS_ALLOWED: &str = "as the target allows";
+
 fn scenarios(plan: &Plan) -> Table {
     let mut table = table(["scenario", "starts", "load", "iterations", "operations"]);
     for scenario in &plan.scenarios {
         for phase in &scenario.phases {
             let iterations = phase.planned_iterations(&Share::whole(), plan.seed).map(Planned::in_all);
-            let known = |figure: Option<u64>| figure.map_or("as the target allows".to_owned(), format::count);
             table.add_row([
                 scenario.name.clone(),
                 starts(plan, scenario, phase),
                 load(phase),
-                known(iterations),
-                known(iterations.map(|iterations| iterations.saturating_mul(scenario.operations_per_iteration()))),
+                iterations.map_or(AS_ALLOWED.to_owned(), format::count),
+                operations(plan, scenario, phase, iterations),
             ]);
         }
     }
     table
+}
+
+fn operations(plan: &Plan, scenario: &Scenario, phase: &Phase, iterations: Option<u64>) -> String {
+    let Some(iterations) = iterations else { return AS_ALLOWED.to_owned() };
+    let operations = format::count(iterations.saturating_mul(scenario.operations_per_iteration()));
+    let first = phase.first_step.0 as usize;
+    let own = plan.steps.iter().skip(first).take(scenario.timed_steps as usize);
+    match own.filter(|step| step.as_they_come).count() {
+        0 => operations,
+        _ => format!("{operations} and messages of a shared rate"),
+    }
 }
 
 fn starts(plan: &Plan, scenario: &Scenario, phase: &Phase) -> String {

@@ -1,8 +1,8 @@
 //! The report for a pull request: the verdict and the thresholds at a glance, the rest folded away.
 
 use super::cells::sockets::{
-    BROADCAST_HEADER, CLOSING_HEADER, DELIVERY_HEADER, RECOVERY_HEADER, broadcast_cells, broadcast_notes,
-    closing_cells, delivery_cells, recovery_cells,
+    BROADCAST_HEADER, CLOSING_HEADER, CONNECTION_HEADER, DELIVERY_HEADER, RECOVERY_HEADER, TRAFFIC_HEADER,
+    broadcast_cells, broadcast_notes, closing_cells, connection_cells, delivery_cells, recovery_cells, traffic_cells,
 };
 use super::cells::{
     errors, extent, label, latency, ledger_lines, level_cells, levels_by_scenario, percent, plain, provenance,
@@ -102,16 +102,18 @@ fn steps(report: &Report) -> String {
 }
 
 fn connections(report: &Report) -> String {
-    let rows = report.connections.iter().map(|row| {
-        let figures = [row.opened, row.most_open, row.closed, row.pings_sent, row.pongs_received].map(count);
-        std::iter::once(code(&row.step)).chain(figures).collect()
-    });
-    let mut text = table(&["step", "opened", "most open", "closed", "pings", "pongs"], 1, rows.collect());
+    let rows = report.connections.iter().map(|row| escaped_cells(connection_cells(row), 1));
+    let mut text = table(&CONNECTION_HEADER, 1, rows.collect());
+    let traffic = report.connections.iter().map(|row| escaped_cells(traffic_cells(row), 1)).collect();
     let closings = report.connections.iter().flat_map(closing_cells);
     let closings = closings.map(|cells| escaped_cells(cells, 1)).collect();
     let recoveries = report.connections.iter().flat_map(recovery_cells);
     let recoveries = recoveries.map(|cells| escaped_cells(cells, 1)).collect();
-    for table in [table(&CLOSING_HEADER, 3, closings), table(&RECOVERY_HEADER, 2, recoveries)] {
+    for table in [
+        table(&TRAFFIC_HEADER, 1, traffic),
+        table(&CLOSING_HEADER, 3, closings),
+        table(&RECOVERY_HEADER, 2, recoveries),
+    ] {
         if !table.is_empty() {
             text += &format!("\n{table}");
         }

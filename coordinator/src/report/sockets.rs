@@ -27,6 +27,18 @@ pub struct ConnectionFigures {
     pub pings_received: u64,
     /// Messages thrown away because no step had taken them and too many waited.
     pub unread: u64,
+    /// Messages sent over them.
+    pub messages_sent: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Frames sent, control frames among them.
+    pub frames_sent: u64,
+    /// Frames received, control frames among them.
+    pub frames_received: u64,
+    /// Bytes sent with handshakes and frame headers, before TLS.
+    pub wire_bytes_sent: u64,
+    /// Bytes received with handshakes and frame headers, after TLS.
+    pub wire_bytes_received: u64,
     /// Connections lost and opened again, by the cycle of `drop` that caused it.
     pub recoveries: Vec<RecoveryFigures>,
     /// Connections open over time.

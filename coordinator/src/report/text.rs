@@ -3,8 +3,8 @@
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
 use super::cells::sockets::{
-    BROADCAST_HEADER, CLOSING_HEADER, DELIVERY_HEADER, RECOVERY_HEADER, broadcast_cells, broadcast_notes,
-    closing_cells, delivery_cells, recovery_cells,
+    BROADCAST_HEADER, CLOSING_HEADER, CONNECTION_HEADER, DELIVERY_HEADER, RECOVERY_HEADER, TRAFFIC_HEADER,
+    broadcast_cells, broadcast_notes, closing_cells, connection_cells, delivery_cells, recovery_cells, traffic_cells,
 };
 use super::cells::{
     errors, label, latency, ledger_lines, level_cells, levels_by_scenario, percent, plain, provenance, reason_head,
@@ -199,12 +199,9 @@ impl Page {
     fn connections(&mut self, report: &Report) {
         let rows = &report.connections;
         self.heading("WebSocket connections", rows.is_empty());
-        let header = ["step", "opened", "most open", "closed", "pings", "pongs"];
-        let cells = rows.iter().map(|row| {
-            let figures = [row.opened, row.most_open, row.closed, row.pings_sent, row.pongs_received].map(count);
-            std::iter::once(plain(&row.step)).chain(figures).collect()
-        });
-        self.lines(&header, 1, cells.collect());
+        self.lines(&CONNECTION_HEADER, 1, rows.iter().map(connection_cells).collect());
+        self.heading("What went over them, on the wire", rows.is_empty());
+        self.lines(&TRAFFIC_HEADER, 1, rows.iter().map(traffic_cells).collect());
         let closings: Vec<Vec<String>> = rows.iter().flat_map(closing_cells).collect();
         self.heading("How connections ended", closings.is_empty());
         self.lines(&CLOSING_HEADER, 3, closings);

@@ -55,6 +55,12 @@ impl Run {
             pongs_received: sockets.pongs_received,
             pings_received: sockets.pings_received,
             unread: sockets.unread,
+            messages_sent: sockets.traffic.messages_sent,
+            messages_received: sockets.traffic.messages_received,
+            frames_sent: sockets.traffic.frames_sent,
+            frames_received: sockets.traffic.frames_received,
+            wire_bytes_sent: sockets.traffic.bytes_sent,
+            wire_bytes_received: sockets.traffic.bytes_received,
             recoveries: sockets.recoveries.iter().map(recovery).collect::<Result<_, _>>()?,
             open,
         })

@@ -55,7 +55,7 @@ impl Run {
                     let missing = |shortfall: &Shortfall| shortfall.never_scheduled.get(&step).copied().unwrap_or(0);
                     let scheduled =
                         self.totals.merged_counters([step])?.scheduled + shortfalls.values().map(missing).sum::<u64>();
-                    if scheduled != planned {
+                    if scheduled != planned && !(timed.as_they_come && scheduled > planned) {
                         return Ok(Some((timed.name.clone(), planned, scheduled)));
                     }
                 }
@@ -152,8 +152,8 @@ impl Run {
         (queue.count() > 0).then(|| {
             let p99 = queue.quantile_us(0.99) as f64 / 1e3;
             let message = format!(
-                "{} operations waited for a place in flight (p99 {p99:.1} ms): max_in_flight was reached, because the \
-                 target was slow or the limit is low for the rate",
+                "{} operations waited for a place in flight (p99 {p99:.1} ms): max_in_flight was reached, or the message \
+                 before on the same WebSocket was still being sent; the target was slow, or the limit is low for the rate",
                 queue.count()
             );
             reason("queued", message)

@@ -184,6 +184,12 @@ fn connections() -> ConnectionFigures {
         pongs_received: 2_999,
         pings_received: 12,
         unread: 0,
+        messages_sent: 12_000,
+        messages_received: 1_498_520,
+        frames_sent: 17_009,
+        frames_received: 1_502_528,
+        wire_bytes_sent: 812_345,
+        wire_bytes_received: 123_456_789,
         recoveries: vec![RecoveryFigures {
             cycle: 0,
             lost: 1_000,

@@ -24,6 +24,7 @@ pub(super) struct TimedSlot {
     pub(super) name: String,
     pub(super) kind: StepKind,
     pub(super) per_iteration: u64,
+    pub(super) as_they_come: bool,
 }
 
 /// Reads one flow.
@@ -65,15 +66,19 @@ impl<'r> FlowReader<'r> {
     fn count(&mut self, steps: &[Step], times: u64) {
         for step in steps {
             let slot = match step {
-                Step::Http(Timed { slot, .. }) | Step::Websocket(Timed { slot, .. }) => Some((*slot, 1)),
-                Step::OnSocket(timed) => Some((timed.slot, timed.spec.action.operations())),
+                Step::Http(Timed { slot, .. }) | Step::Websocket(Timed { slot, .. }) => Some((*slot, 1, false)),
+                Step::OnSocket(timed) => {
+                    let action = &timed.spec.action;
+                    Some((timed.slot, action.operations(), action.counts_as_they_come()))
+                }
                 Step::Listen { .. } | Step::Subscribe(_) => None,
                 Step::Think(_) | Step::Repeat { .. } | Step::Group { .. } => None,
             };
-            if let Some((slot, each)) = slot
+            if let Some((slot, each, as_they_come)) = slot
                 && let Some(slot) = self.slots.get_mut(slot as usize)
             {
                 slot.per_iteration = slot.per_iteration.saturating_add(times.saturating_mul(each));
+                slot.as_they_come |= as_they_come;
             }
             match step {
                 Step::Repeat { times: inner, flow } => self.count(flow, times.saturating_mul(u64::from(*inner))),
@@ -231,7 +236,7 @@ impl<'r> FlowReader<'r> {
             }
             Some(slot) => slot,
             None => {
-                self.slots.push(TimedSlot { name: name.clone(), kind, per_iteration: 0 });
+                self.slots.push(TimedSlot { name: name.clone(), kind, per_iteration: 0, as_they_come: false });
                 self.slots.len() - 1
             }
         };

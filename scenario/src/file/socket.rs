@@ -11,8 +11,8 @@ use super::shape::{CLOSE, CLOSED, DROP, LISTEN, ON_MESSAGE, RECEIVE, RECONNECT, 
 use super::value;
 use crate::flow::{Step, StepKind, Text, Think, Timed};
 use crate::socket::{
-    Action, Close, DropCycle, Handler, IdAt, Matcher, Message, MessageLoad, OnSocket, Receive, Reconnect, Reply, Send,
-    SocketUse, Subscribe, Websocket,
+    Action, Answer, Close, DropCycle, Handler, IdAt, Matcher, Message, MessageLoad, OnSocket, Receive, Reconnect,
+    Reply, Send, SocketUse, Subscribe, Websocket,
 };
 
 /// Steps on an open WebSocket.
@@ -142,13 +142,18 @@ impl FlowReader<'_> {
 
     fn handler(&mut self, node: &Node, around: Around<'_>) -> Option<Handler> {
         let object = self.reader.object(node, &ON_MESSAGE)?;
-        if ["count", "capture", "reply"].iter().all(|key| object.get(key).is_none()) {
-            let hint = "give it `count`, `capture` or `reply`";
+        if ["count", "capture", "reply", "echo"].iter().all(|key| object.get(key).is_none()) {
+            let hint = "give it `count`, `capture`, `reply` or `echo`";
             self.reader.problem_with_hint(object.place(), "it does nothing with the message", hint);
         }
         let matcher = self.matcher(&object);
         let captures = captures(self.reader, object.get("capture"), &mut self.names);
-        let reply = object.get("reply").and_then(|node| self.message(node));
+        let message = object.get("reply").and_then(|node| self.message(node));
+        let echo = self.reader.flag(object.get("echo"), false);
+        if echo && message.is_some() {
+            self.reader.problem(object.place_of("echo"), "a message has one answer: `reply` or `echo`");
+        }
+        let reply = message.map(Answer::Message).or(echo.then_some(Answer::Echo));
         let count = match object.get("count").and_then(|node| self.reader.text(node)) {
             Some(name) => Some(self.named(&name, object.place_of("count"), StepKind::Messages, around, ())?),
             None => None,

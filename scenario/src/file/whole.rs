@@ -276,6 +276,7 @@ fn phases(scenario: usize, described: load::Described, slots: &[TimedSlot], step
                 name: slot.name.clone(),
                 kind: slot.kind,
                 per_iteration: slot.per_iteration,
+                as_they_come: slot.as_they_come,
                 warm_up,
             }));
             first_step

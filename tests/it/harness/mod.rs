@@ -10,7 +10,9 @@ pub(crate) use groups::CpuGroup;
 pub(crate) use prepared::Prepared;
 pub(crate) use process::{Daemon, Finished, Groundswell, agent, serve};
 pub(crate) use report::{Report, oracle, response_histogram};
-pub(crate) use servers::{Nginx, PythonModule, PythonServer, Tool, free_port, own_port, wait_until_listening};
+pub(crate) use servers::{
+    Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, wait_until_listening,
+};
 
 use std::path::{Path, PathBuf};
 

@@ -25,6 +25,8 @@ pub(crate) enum Tool {
     OpenSsl,
     /// Python with this module.
     Python(&'static str),
+    /// Autobahn's WebSocket test suite.
+    Autobahn,
     /// Network namespaces of our own: root, and `unshare` and `ip`.
     NetworkNamespace,
     /// A control group for CPU time that we may make groups in: root.
@@ -51,6 +53,11 @@ impl Tool {
                 command.arg("-v");
                 command
             }
+            Tool::Autobahn => {
+                let mut command = Command::new(wstest());
+                command.arg("--help");
+                command
+            }
             Tool::Python(module) => {
                 let mut command = Command::new(python());
                 command.args(["-c", &format!("import {module}")]);
@@ -60,7 +67,8 @@ impl Tool {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
-    /// Would installing something help, or is it a right that this process does not have?
+    /// Would installing something help? Not where it is a right that this process does not have, nor where it needs a
+    /// CPython that distributions have no more.
     pub(crate) fn can_be_installed(self) -> bool {
         matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Python(_))
     }
@@ -70,6 +78,7 @@ impl Tool {
         match self {
             Tool::Nginx => "nginx".to_owned(),
             Tool::OpenSsl => "openssl".to_owned(),
+            Tool::Autobahn => "Autobahn's wstest (CPython 2.7)".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
             Tool::NetworkNamespace => "network namespaces (root, unshare, ip)".to_owned(),
             Tool::CpuGroup => "a control group for CPU time (root)".to_owned(),
@@ -80,6 +89,11 @@ impl Tool {
 /// The interpreter with the test servers' modules; `GROUNDSWELL_TEST_PYTHON` names another.
 fn python() -> String {
     std::env::var("GROUNDSWELL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// The command of Autobahn's test suite; `GROUNDSWELL_TEST_WSTEST` names another.
+fn wstest() -> String {
+    std::env::var("GROUNDSWELL_TEST_WSTEST").unwrap_or_else(|_| "wstest".to_owned())
 }
 
 /// A port that was free a moment ago, for servers that can't say which one they got.
@@ -262,12 +276,11 @@ impl PythonServer {
         self.port
     }
 
-    /// Kills it without a word.
+    /// Waits until it has ended by itself.
     ///
     /// # Errors
-    /// When there is nothing to kill.
-    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
-        self.daemon.signal(rustix::process::Signal::KILL)?;
+    /// When it can't be waited for.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<()> {
         self.daemon.wait()?;
         Ok(())
     }
@@ -304,5 +317,51 @@ impl PythonServer {
     /// When it has not counted anything.
     pub(crate) fn counts(&self) -> anyhow::Result<BTreeMap<String, u64>> {
         Ok(serde_json::from_str(&std::fs::read_to_string(self.folder.path().join("counts.json"))?)?)
+    }
+}
+
+/// Autobahn's fuzzing server, without its cases of performance.
+pub(crate) struct Autobahn {
+    folder: TempDir,
+    port: u16,
+    _daemon: Daemon,
+}
+
+impl Autobahn {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let folder = folder()?;
+        let port = free_port()?;
+        let spec = serde_json::json!({
+            "url": format!("ws://127.0.0.1:{port}"),
+            "outdir": folder.path().join("reports"),
+            "cases": ["*"],
+            "exclude-cases": ["9.*", "12.*", "13.*"],
+            "exclude-agent-cases": {},
+        });
+        let path = write(folder.path(), "spec.json", &spec.to_string())?;
+        let mut command = Command::new(wstest());
+        command.args(["--mode", "fuzzingserver", "--spec"]).arg(path).current_dir(folder.path());
+        let daemon = Daemon::spawn("wstest", &mut command)?;
+        wait_until_listening(port, "wstest")?;
+        Ok(Autobahn { folder, port, _daemon: daemon })
+    }
+
+    /// A URL of it.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("ws://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Its base URL as a plan names it.
+    pub(crate) fn http_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it writes its reports.
+    pub(crate) fn reports(&self) -> PathBuf {
+        self.folder.path().join("reports")
     }
 }

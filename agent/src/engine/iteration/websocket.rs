@@ -114,7 +114,7 @@ impl Iteration<'_> {
     pub(super) async fn on_socket(&mut self, timed: &Timed<Box<OnSocket>>) -> Next {
         let OnSocket { socket, action } = &*timed.spec;
         let Some(open) = self.socket(*socket) else {
-            self.skip_many(timed.slot, action.operations(), "socket_not_open");
+            self.skip_many(timed.slot, self.operations(action), "socket_not_open");
             return Next::Step;
         };
         match action {
@@ -252,6 +252,17 @@ impl Iteration<'_> {
             (Some(operation), Ok(())) => operation.end(finished, Outcome::Ok),
             (Some(operation), Err(failure)) => operation.end(finished, outcome_of(failure)),
             (None, _) => {}
+        }
+    }
+
+    /// Operations that this user makes.
+    pub(super) fn operations(&self, action: &Action) -> u64 {
+        match action {
+            Action::Messages(load) => {
+                let (user, users) = self.turn(load);
+                load.messages(user, users)
+            }
+            other => other.operations(),
         }
     }
 

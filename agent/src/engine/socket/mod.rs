@@ -408,6 +408,13 @@ impl Shared {
         self.account.phase.context.recording.sockets(self.step(), count);
     }
 
+    /// Counts what went over a connection since the last time.
+    fn count_traffic(&self, socket: &Socket) {
+        let traffic = socket.take_traffic();
+        // A sum that overflows is an error of the seal; of one connection it can't.
+        self.count(|sockets| sockets.traffic = sockets.traffic.with(traffic).unwrap_or(sockets.traffic));
+    }
+
     /// Ends every subscription at this time; returns the longest time that late messages are waited for.
     fn leave_rooms(&self, now_us: u64) -> Duration {
         let recording = &self.account.phase.context.recording;
@@ -433,7 +440,9 @@ impl Shared {
         if self.ended.borrow().is_some() {
             return;
         }
-        if self.socket.borrow_mut().take().is_some() {
+        let socket = self.socket.borrow_mut().take();
+        if let Some(socket) = socket {
+            self.count_traffic(&socket);
             self.count(|sockets| *sockets.closed.entry(closing).or_default() += 1);
         } else {
             self.rooms_up();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use groundswell_scenario::socket::{Handler, Reconnect};
+use groundswell_scenario::socket::{Answer, Handler, Reconnect};
 use groundswell_stats::{Closer, Closing, ErrorClass, Outcome};
 use rand::RngExt;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -85,7 +85,9 @@ impl Shared {
     /// Takes in what comes until the connection ends.
     async fn take_in(&self, socket: &Socket) -> Ended {
         loop {
-            match socket.next().await {
+            let arrival = socket.next().await;
+            self.count_traffic(socket);
+            match arrival {
                 Ok(Arrival::Message(message)) => self.message(socket, message).await,
                 Ok(Arrival::Ping) => self.count(|sockets| sockets.pings_received += 1),
                 Ok(Arrival::Pong(payload)) => {
@@ -104,7 +106,7 @@ impl Shared {
         self.deliver(&mut document, at);
         self.reply_came(&mut document, at);
         let mut replies = Vec::new();
-        let counted = self.handle(&mut document, &mut replies);
+        let counted = self.handle(&message, &mut document, &mut replies);
         let step = self.account.step(counted.unwrap_or(self.account.slot));
         self.account.phase.context.recording.messages_received(step, 1, message.len() as u64);
         self.arrived.set(self.arrived.get() + 1);
@@ -159,7 +161,7 @@ impl Shared {
     }
 
     /// Does what the plan says with a message; returns the slot of the row that counts it, if not the socket's.
-    fn handle(&self, document: &mut Document<'_>, replies: &mut Vec<Message>) -> Option<u32> {
+    fn handle(&self, message: &Message, document: &mut Document<'_>, replies: &mut Vec<Message>) -> Option<u32> {
         let templates = &self.account.phase.context.templates;
         let mut counted = None;
         for Handler { matcher, count, captures, reply } in &*self.spec.on_message {
@@ -171,13 +173,17 @@ impl Shared {
             }
             let mut captured = std::collections::BTreeMap::new();
             capture(captures, document, &mut captured);
-            if let Some(reply) = reply {
-                let mut variables = self.variables.clone();
-                variables.extend(captured.clone());
-                match templates.message(reply, &variables) {
-                    Ok(reply) => replies.push(reply),
-                    Err(error) => tracing::debug!(%error, "a reply can't be rendered"),
+            match reply {
+                Some(Answer::Echo) => replies.push(message.clone()),
+                Some(Answer::Message(reply)) => {
+                    let mut variables = self.variables.clone();
+                    variables.extend(captured.clone());
+                    match templates.message(reply, &variables) {
+                        Ok(reply) => replies.push(reply),
+                        Err(error) => tracing::debug!(%error, "a reply can't be rendered"),
+                    }
                 }
+                None => {}
             }
             self.captured.borrow_mut().extend(captured);
         }
@@ -200,7 +206,9 @@ impl Shared {
     /// Opens the connection again, within the attempts that the plan allows.
     async fn restore(&self, reconnect: Reconnect, closing: Closing, cycle: u32) -> Option<Rc<Socket>> {
         let lost = Instant::now();
-        *self.socket.borrow_mut() = None;
+        if let Some(socket) = self.socket.borrow_mut().take() {
+            self.count_traffic(&socket);
+        }
         self.losses.set(self.losses.get() + 1);
         self.rooms_down();
         self.fail_replies(&Failure::class("ws_connection_lost"));

@@ -4,6 +4,16 @@ use super::{latency, plain};
 use crate::report::format::{count, millis};
 use crate::report::{BroadcastFigures, ConnectionFigures};
 
+pub(in crate::report) const CONNECTION_HEADER: [&str; 6] = ["step", "opened", "most open", "closed", "pings", "pongs"];
+pub(in crate::report) const TRAFFIC_HEADER: [&str; 7] = [
+    "\nstep",
+    "messages\nsent",
+    "messages\nreceived",
+    "frames\nsent",
+    "frames\nreceived",
+    "bytes\nsent",
+    "bytes\nreceived",
+];
 pub(in crate::report) const CLOSING_HEADER: [&str; 5] = ["step", "closed by", "meaning", "code", "count"];
 pub(in crate::report) const RECOVERY_HEADER: [&str; 8] =
     ["\nstep", "\ncause", "\nlost", "\nrestored", "\ngiven up", "failed\nattempts", "handshake\np99", "outage\nmax"];
@@ -11,6 +21,17 @@ pub(in crate::report) const BROADCAST_HEADER: [&str; 7] =
     ["\nroom", "\npublished", "\nexpected", "\ndelivered", "\nmissing", "\nduplicated", "out of\norder"];
 pub(in crate::report) const DELIVERY_HEADER: [&str; 7] =
     ["\nroom", "most\nsubscribers", "\np50", "\np95", "\np99", "\nmax", "clock\nbound"];
+
+pub(in crate::report) fn connection_cells(row: &ConnectionFigures) -> Vec<String> {
+    let figures = [row.opened, row.most_open, row.closed, row.pings_sent, row.pongs_received].map(count);
+    std::iter::once(plain(&row.step)).chain(figures).collect()
+}
+
+pub(in crate::report) fn traffic_cells(row: &ConnectionFigures) -> Vec<String> {
+    let messages = [row.messages_sent, row.messages_received];
+    let on_the_wire = [row.frames_sent, row.frames_received, row.wire_bytes_sent, row.wire_bytes_received];
+    std::iter::once(plain(&row.step)).chain(messages.into_iter().chain(on_the_wire).map(count)).collect()
+}
 
 /// How the connections of a step ended.
 pub(in crate::report) fn closing_cells(row: &ConnectionFigures) -> impl Iterator<Item = Vec<String>> + '_ {

@@ -169,6 +169,7 @@ pub(in crate::file) static ON_MESSAGE: Shape = shape(
         key("count", Type::Text, "Count it in a row of this name."),
         key("capture", Type::Map(&CAPTURED), "Keep parts of it for later steps, by name."),
         key("reply", MESSAGE, "Send this in answer."),
+        key("echo", Type::Bool, "Send the message itself back, as it came. Default: false."),
     ],
 );
 
