@@ -36,7 +36,7 @@ fn shortened(text: &str, port: u16) -> anyhow::Result<String> {
     let text = replace(text, r"\bwithin: *[0-9]+%", "within: 60%")?;
     let text = replace(text, r"\bto: *10000/s\b", "to: 400/s")?;
     let text = replace(text, r"\bwarm_up: *[0-9]+s\b", "warm_up: 200ms")?;
-    let text = replace(text, r"\b(shared|iterations|per_user): *[0-9]+", "$1: 10")?;
+    let text = replace(text, r"\b(shared|iterations|per_user): *[0-9]{2,}", "$1: 10")?;
     replace(text, r"\bthink: .*?( *[,}]|$)", "think: 10ms$1")
 }
 

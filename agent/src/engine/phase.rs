@@ -161,6 +161,8 @@ async fn iterations(phase: &Rc<Phase>) {
     let numbers: Vec<u32> = owned_users(&phase.context.share, users).collect();
     let pool = Rc::new(Cell::new(numbers.iter().map(|number| iterations_of(*number, total, users)).sum::<u64>()));
     let until = phase.origin + limit;
+    // Counts the rest also when all of this is cut off. Made before the tasks, so that it is dropped after them.
+    let _rest = Rest { phase, pool: &pool };
     let mut tasks = JoinSet::new();
     for number in numbers {
         let left = match sharing {
@@ -171,8 +173,19 @@ async fn iterations(phase: &Rc<Phase>) {
         tasks.spawn_local(async move { work_off(&phase, number, &left, &pool, sharing, until).await });
     }
     while tasks.join_next().await.is_some() {}
-    let reason = if phase.context.stop.reason().is_some() { stop_reason(phase) } else { "time_limit" };
-    phase.never_started(Planned { warm_up: 0, measured: pool.get() }, reason);
+}
+
+/// Iterations that no user has taken; dropped, it counts them as not generated.
+struct Rest<'a> {
+    phase: &'a Phase,
+    pool: &'a Cell<u64>,
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        let reason = self.phase.context.stop.reason().unwrap_or("time_limit");
+        self.phase.never_started(Planned { warm_up: 0, measured: self.pool.get() }, reason);
+    }
 }
 
 /// One user that takes iterations from `left` until there are none.

@@ -372,8 +372,12 @@ impl UserSocket {
         timeout(CLOSE_LIMIT, closing).await.ok()
     }
 
-    /// Leaves its rooms and waits for what is still on its way.
+    /// Leaves its rooms and waits for what is still on its way. A run that is stopped waits for nothing; its rooms are not
+    /// exact then.
     pub(super) async fn settle(&self) {
+        if self.shared.account.phase.context.stop.reason().is_some() {
+            return;
+        }
         let is_settled = self.shared.subscriptions.borrow().iter().all(|subscription| subscription.settled);
         if is_settled || self.shared.ended.borrow().is_some() {
             return;
