@@ -41,7 +41,9 @@ impl Iteration<'_> {
             }
         };
         let mut operation = self.begin(timed.slot);
-        let opened = Socket::open(&handshake, &self.phase.context.clients, operation.progress()).await;
+        // Boxed, because every user would carry the state of a handshake while its socket is open otherwise.
+        let opening = Socket::open(&handshake, &self.phase.context.clients, operation.progress());
+        let opened = Box::pin(opening).await;
         let finished = Instant::now();
         self.due = finished;
         match opened {

@@ -54,7 +54,8 @@ pub(super) async fn read(shared: Rc<Shared>, mut socket: Rc<Socket>) {
             return;
         };
         drop(socket);
-        match shared.restore(reconnect, Closing { by, code }, cycle).await {
+        // Boxed, because every idle connection would carry the state of a handshake otherwise.
+        match Box::pin(shared.restore(reconnect, Closing { by, code }, cycle)).await {
             Some(restored) => socket = restored,
             None => return,
         }
