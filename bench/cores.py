@@ -11,9 +11,10 @@ import os
 import shutil
 import statistics
 import subprocess
+import tempfile
 
 from common import require_binary
-from cost import CONNECTIONS, ROUNDS, SECONDS, nginx, number, own, pinned
+from cost import CONNECTIONS, ROUNDS, SECONDS, nginx, number, own, pinned, told
 
 HALF = CONNECTIONS // 2
 
@@ -37,15 +38,17 @@ def cases(url, folder):
 
 def measure(commands):
     """CPU seconds per million requests of all commands together."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    started = [(subprocess.Popen(command if core is None else pinned(core, command), **pipes), requests_in)
-               for command, core, requests_in in commands]
-    cpu = requests = 0
-    for process, requests_in in started:
-        requests += requests_in(process.stdout.read())
-        _, _, usage = os.wait4(process.pid, 0)
-        cpu += usage.ru_utime + usage.ru_stime
-    return cpu / requests * 1e6 if requests else float("nan")
+    with tempfile.TemporaryFile("w+") as errors:
+        pipes = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
+        started = [(subprocess.Popen(command if core is None else pinned(core, command), **pipes), requests_in)
+                   for command, core, requests_in in commands]
+        cpu = requests = 0
+        for process, requests_in in started:
+            text = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            requests += told(requests_in, " ".join(map(str, process.args)), text, status, errors)
+            cpu += usage.ru_utime + usage.ru_stime
+    return cpu / requests * 1e6
 
 
 def main():

@@ -2,8 +2,8 @@
 connections; HTTP/2 over 10 connections with 10 streams each.
 
 Tools that are not installed are skipped by name. nginx runs on the first core, the tools on the second, where there are
-two; only "2 workers" has both. "bare hyper" is agent/examples/bare_hyper.rs: the HTTP library with one histogram and
-nothing else. (Debian: apt-get install nginx-light wrk nghttp2-client hey; cargo install oha)
+two; only "2 workers" has both. "bare hyper" is agent/examples/bare_hyper.rs: the HTTP library with three histograms
+and nothing else. (Debian: apt-get install nginx-light wrk nghttp2-client hey; cargo install oha)
 
     cargo build --release && cargo build --release -p groundswell-agent --example bare_hyper && python3 bench/cost.py
 """
@@ -103,12 +103,21 @@ def http2(url, folder):
 
 def measure(name, command, requests_in):
     both = name == "2 workers"
-    process = subprocess.Popen(command if both else pinned(1, command), stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
-    text = process.stdout.read()
-    _, _, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command if both else pinned(1, command), stdout=subprocess.PIPE, stderr=errors, text=True)
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        return (usage.ru_utime + usage.ru_stime) / told(requests_in, name, text, status, errors) * 1e6
+
+
+def told(requests_in, name, text, status, errors):
+    """The number of requests in what a tool printed; without one, the benchmark ends and says why."""
     requests = requests_in(text)
-    return (usage.ru_utime + usage.ru_stime) / requests * 1e6 if requests else float("nan")
+    if not requests:
+        errors.seek(0)
+        code = os.waitstatus_to_exitcode(status)
+        raise SystemExit(f"{name} told no number of requests (exit code {code}); it said:\n{text}{errors.read()[-2000:]}")
+    return requests
 
 
 def table(title, tools, base):

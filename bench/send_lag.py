@@ -20,7 +20,8 @@ GOALS = [("p50", 0.1), ("p99", 1.0), ("p999", 5.0)]
 def main():
     require_binary()
     print(f"{'rate':>8}  {'arrivals':8}  {'CPU':>5}  {'p50':>9}  {'p99':>9}  {'p99.9':>9}  {'max':>9}  verdict")
-    for rate, arrivals in [(100, "uniform"), (1000, "uniform"), (1000, "poisson"), (3000, "uniform")]:
+    cases = [(100, "uniform"), (1000, "uniform"), (1000, "poisson"), (3000, "uniform"), (10000, "uniform")]
+    for rate, arrivals in cases:
         with demo_target() as (_, url):
             plan = PLAN.format(target=url, rate=rate, arrivals=arrivals)
             _, report = finish(*start("run", plan, "--workers", "1"))

@@ -3,6 +3,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=groundswell");
     let descriptors = protox::compile(["groundswell/v1/groundswell.proto"], ["."])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".groundswell.v1.Delta.figures").compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The floor that `bench/cost.py` compares with: GET requests over hyper's HTTP/1.1 connections on one thread, as many at
-//! once as asked, with one histogram of their times and nothing else.
+//! once as asked, with three histograms of their times and nothing else.
 //!
 //! `bare_hyper URL CONNECTIONS SECONDS` prints how many requests it made.
 #![allow(clippy::print_stdout, reason = "its result")]

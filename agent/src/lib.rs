@@ -3,12 +3,14 @@
 //! # Layout
 //! - [`run`]: the session with the coordinator, on a thread of its own; the only part that names the wire
 //! - `engine`: turns a plan and a share into operations and samples, one worker thread for each core
+//! - [`delivery`]: what is kept until it is safe, and until when load may be sent: pure state machines
 //! - `transport`: HTTP and WebSocket
 //! - [`foresee`]: what will be too small on this machine for a plan
 //! - `machine`: how busy this machine is, and what it allows
 //! - `clock`, `timer`: monotonic time, the coordinator's clock mapped to it, and sleeps finer than a millisecond
 
 mod clock;
+pub mod delivery;
 mod engine;
 mod machine;
 mod preflight;
@@ -17,4 +19,4 @@ mod timer;
 mod transport;
 
 pub use preflight::{Forecast, foresee};
-pub use session::{AgentError, AgentOptions, run};
+pub use session::{AgentError, AgentOptions, Limits, run};

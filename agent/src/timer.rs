@@ -29,17 +29,18 @@ impl Timer {
         Timer { waiting: Rc::default() }
     }
 
-    /// Returns at the deadline, or at once where it has passed.
-    pub(crate) async fn sleep_until(&self, deadline: Instant) {
+    /// Returns at the deadline, or at once where it has passed: the time that it is then.
+    pub(crate) async fn sleep_until(&self, deadline: Instant) -> Instant {
         let mut sleep = Sleep { waiting: &self.waiting, deadline, key: None };
         poll_fn(|context| {
-            if Instant::now() >= sleep.deadline {
-                return Poll::Ready(());
+            let now = Instant::now();
+            if now >= sleep.deadline {
+                return Poll::Ready(now);
             }
             sleep.register(context.waker());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Wakes sleepers at their deadlines; never returns.
@@ -96,6 +97,22 @@ impl Timer {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static PAUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// From now on timers of this thread go by tokio's clock, which a test can pause; a timerfd can't be paused.
+#[cfg(test)]
+pub(crate) fn follow_paused_clock() {
+    PAUSED.set(true);
+}
+
+#[cfg(test)]
+fn follows_paused_clock() -> bool {
+    PAUSED.get()
+}
+
 struct Sleep<'a> {
     waiting: &'a RefCell<Waiting>,
     deadline: Instant,
@@ -149,6 +166,10 @@ mod alarm {
             reason = "its replacement is the same call behind `unsafe`; it is sound here, because an OwnedFd stays what it is"
         )]
         pub(super) fn new() -> Self {
+            #[cfg(test)]
+            if super::follows_paused_clock() {
+                return Alarm { fd: None };
+            }
             let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
             // Out of descriptors: tokio's coarser timer still works, and the send lag shows the difference.
             Alarm { fd: fd.ok().and_then(|fd| AsyncFd::new(fd).ok()) }

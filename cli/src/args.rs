@@ -43,6 +43,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the JSON Schema of the plan file, for editors
     Schema,
+    /// List the runs of a coordinator's store, or turn one that was broken off into its report
+    Runs(RunsArgs),
+    /// Print the report of a stored run
+    Report(ReportArgs),
     /// Start the built-in target to try groundswell on
     DemoTarget(DemoTargetArgs),
 }
@@ -82,9 +86,20 @@ pub struct RunArgs {
     /// Plain lines instead of the live view
     #[arg(long)]
     pub plain: bool,
+    /// Keep the run in this store instead of forgetting it with the report: a folder, or a postgres:// URL
+    #[arg(long, value_name = "DIR|URL", conflicts_with = "coordinator")]
+    pub data_dir: Option<String>,
     /// Write every sample to a CSV in this directory; for tests of groundswell itself
     #[arg(long, value_name = "DIR", hide = true)]
     pub raw_samples: Option<PathBuf>,
+}
+
+/// Where the runs are.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// The store of runs: a folder (SQLite), or a postgres:// URL [default: groundswell in the user's state folder]
+    #[arg(long, value_name = "DIR|URL", env = "GROUNDSWELL_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<String>,
 }
 
 /// Arguments of `serve`.
@@ -93,6 +108,58 @@ pub struct ServeArgs {
     /// Address for agents and runs
     #[arg(long, value_name = "ADDR", env = "GROUNDSWELL_LISTEN", default_value = "127.0.0.1:7710")]
     pub listen: SocketAddr,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// What to do with them [default: list]
+    #[command(subcommand)]
+    pub action: Option<RunsAction>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// What `runs` does.
+#[derive(Debug, Subcommand)]
+pub enum RunsAction {
+    /// Turn a run whose coordinator will not come back into a report of what had arrived
+    Recover {
+        /// The run's id
+        run: String,
+        /// Write the report to a file as well; its ending chooses the format: .json, .md or .txt (repeatable)
+        #[arg(short, long, value_name = "FILE")]
+        out: Vec<PathBuf>,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Merge the raw deltas of finished runs and delete runs that are older than this many days
+    Tidy {
+        /// Delete runs that ended longer ago than so many days
+        #[arg(long, value_name = "DAYS")]
+        older_than: Option<u32>,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The run's id, or `last`
+    pub run: String,
+    /// Write the report to a file instead; its ending chooses the format: .json, .md or .txt (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Vec<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Arguments of `agent`.
@@ -110,6 +177,12 @@ pub struct AgentArgs {
     /// Part of the load in relation to the other agents: one of weight 2 gets twice that of one of weight 1
     #[arg(long, value_name = "N", env = "GROUNDSWELL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub weight: u32,
+    /// Most operations a second of open loads that it takes on [default: no limit]
+    #[arg(long, value_name = "N", env = "GROUNDSWELL_MAX_RATE", value_parser = positive)]
+    pub max_rate: Option<f64>,
+    /// Most users, and operations in flight of open loads, that it takes on [default: no limit]
+    #[arg(long, value_name = "N", env = "GROUNDSWELL_MAX_USERS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_users: Option<u32>,
     /// Write every sample to a CSV in this directory; for tests of groundswell itself
     #[arg(long, value_name = "DIR", hide = true)]
     pub raw_samples: Option<PathBuf>,
@@ -140,6 +213,13 @@ pub struct DemoTargetArgs {
     /// Multiplies its latencies; 0 makes it answer at once
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub latency_scale: f64,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("must be a number above 0".to_owned()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -72,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Runs(args) => commands::runs::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Schema => commands::schema::run(),
         Command::DemoTarget(args) => commands::demo_target::run(&args),
     };

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use comfy_table::{Table, presets};
 use groundswell_coordinator::report::{self, Report, TextOptions};
 use groundswell_coordinator::search::SearchReport;
 use tracing_subscriber::EnvFilter;
@@ -53,6 +54,13 @@ pub(crate) fn report(report: &Report) {
     let width = if terminal { terminal_width() } else { DEFAULT_WIDTH };
     let color = terminal && std::env::var_os("NO_COLOR").is_none();
     print(&report::text(report, &TextOptions { width, color }));
+}
+
+/// A table without lines.
+pub(crate) fn plain_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
 }
 
 /// The report of a search on stdout.

@@ -3,29 +3,39 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Number of an agent at this coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// Number of one life of an agent, its incarnation: no two lives of whatever agents have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AgentId(pub u64);
 
-/// An agent with a session.
-#[derive(Debug, Clone)]
+/// An agent that is here or was a moment ago.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
     /// Name as its user gave it.
     pub name: String,
     /// Random number of its start.
     pub boot: u64,
-    /// Incarnation given to this boot.
-    pub incarnation: u64,
     /// Its part of a load in relation to the other agents', 1 to [`MOST_WEIGHT`].
     pub weight: u32,
+    /// Most operations a second of open loads that it takes on.
+    pub max_rate_per_s: Option<f64>,
+    /// Most users that it takes on.
+    pub max_users: Option<u32>,
     /// The run it works for.
     pub run: Option<String>,
     /// When it was last heard, on the coordinator's clock.
     pub last_heard: Duration,
+    /// The session that it has; none while it is away.
+    pub session: Option<u64>,
+    /// It was asked to end and takes no further run.
+    pub leaving: bool,
 }
 
 /// Greatest weight of an agent.
 pub const MOST_WEIGHT: u32 = 100;
+/// An agent that was heard so recently is alive: another one of its name is a mistake of its user.
+const ALIVE: Duration = Duration::from_secs(3);
 
 /// Why an agent can't join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,82 +48,135 @@ pub enum JoinError {
     BadName(usize),
 }
 
-/// The agents that have a session, in the order in which they joined.
+/// Is this a name for an agent?
+///
+/// # Errors
+/// When it is empty, longer than so many bytes, or has control characters.
+pub fn check_name(name: &str, max_name: usize) -> Result<(), JoinError> {
+    if name.is_empty() || name.len() > max_name || name.chars().any(char::is_control) {
+        return Err(JoinError::BadName(max_name));
+    }
+    Ok(())
+}
+
+/// Who comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Newcomer {
+    /// Its incarnation.
+    pub id: AgentId,
+    /// Name as its user gave it.
+    pub name: String,
+    /// Random number of its start.
+    pub boot: u64,
+    /// Its part of a load.
+    pub weight: u32,
+    /// Most operations a second of open loads that it takes on.
+    pub max_rate_per_s: Option<f64>,
+    /// Most users that it takes on.
+    pub max_users: Option<u32>,
+}
+
+/// The agents of this coordinator, in the order in which they joined first.
+///
+/// A session that is over says nothing of its agent: it may go on with its load and come back. So an agent with a run
+/// stays until the run lets it go, and one without a run until it was away for a while.
 #[derive(Debug, Default)]
 pub struct Fleet {
     agents: BTreeMap<AgentId, Agent>,
-    joined: u64,
+    sessions: u64,
 }
 
 impl Fleet {
-    /// An agent comes in.
+    /// An agent comes in, or comes back. Returns the number of its session; an older one of the same agent is over.
     ///
     /// # Errors
-    /// When its name is taken by another boot, or is none. The same boot that comes again replaces its old session.
-    pub fn join(
-        &mut self,
-        name: &str,
-        boot: u64,
-        weight: u32,
-        max_name: usize,
-        now: Duration,
-    ) -> Result<AgentId, JoinError> {
-        if name.is_empty() || name.len() > max_name || name.chars().any(char::is_control) {
-            return Err(JoinError::BadName(max_name));
+    /// When its name is none, or belongs to another agent that is alive.
+    pub fn join(&mut self, newcomer: Newcomer, max_name: usize, now: Duration) -> Result<u64, JoinError> {
+        let Newcomer { id, name, boot, weight, max_rate_per_s, max_users } = newcomer;
+        check_name(&name, max_name)?;
+        let others = self.agents.iter().filter(|(other, agent)| **other != id && agent.name == name);
+        let others: Vec<AgentId> = others.map(|(other, _)| *other).collect();
+        let is_alive = |agent: &Agent| agent.session.is_some() && now.saturating_sub(agent.last_heard) < ALIVE;
+        if others.iter().any(|other| self.agents.get(other).is_some_and(is_alive)) {
+            return Err(JoinError::NameTaken(name));
         }
-        let same_name = self.agents.iter().find(|(_, agent)| agent.name == name).map(|(id, agent)| (*id, agent.boot));
-        match same_name {
-            Some((id, known)) if known == boot => drop(self.agents.remove(&id)),
-            Some(_) => return Err(JoinError::NameTaken(name.to_owned())),
-            None => {}
+        for other in others {
+            self.leave(other);
         }
-        self.joined += 1;
-        let id = AgentId(self.joined);
-        let agent = Agent {
-            name: name.to_owned(),
-            boot,
-            incarnation: self.joined,
-            weight: weight.clamp(1, MOST_WEIGHT),
-            run: None,
-            last_heard: now,
-        };
+        self.sessions += 1;
+        let weight = weight.clamp(1, MOST_WEIGHT);
+        let run = self.agents.get(&id).and_then(|agent| agent.run.clone());
+        let session = Some(self.sessions);
+        let (last_heard, leaving) = (now, false);
+        let agent = Agent { name, boot, weight, max_rate_per_s, max_users, run, last_heard, session, leaving };
         self.agents.insert(id, agent);
-        Ok(id)
+        Ok(self.sessions)
     }
 
-    /// An agent's session is over.
-    pub fn leave(&mut self, id: AgentId) -> Option<Agent> {
-        self.agents.remove(&id)
+    /// A run that was restored has this agent, which has not come back yet.
+    pub fn expect(&mut self, newcomer: Newcomer, run: &str, now: Duration) {
+        let Newcomer { id, name, boot, weight, max_rate_per_s, max_users } = newcomer;
+        let run = Some(run.to_owned());
+        let (session, last_heard, leaving) = (None, now, false);
+        self.agents
+            .insert(id, Agent { name, boot, weight, max_rate_per_s, max_users, run, last_heard, session, leaving });
+    }
+
+    /// A session is over: if it is the agent's latest, the agent is away.
+    pub fn away(&mut self, id: AgentId, session: u64) -> bool {
+        match self.agents.get_mut(&id) {
+            Some(agent) if agent.session == Some(session) => {
+                agent.session = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// It ends, or another one of its name has come. One with a run stays until that lets it go.
+    pub fn leave(&mut self, id: AgentId) {
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.session = None;
+            agent.leaving = true;
+            if agent.run.is_none() {
+                self.agents.remove(&id);
+            }
+        }
+    }
+
+    /// It takes no further run.
+    pub fn is_leaving(&mut self, id: AgentId) {
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.leaving = true;
+        }
     }
 
     /// An agent said something.
     pub fn heard(&mut self, id: AgentId, now: Duration) {
         if let Some(agent) = self.agents.get_mut(&id) {
-            agent.last_heard = now;
+            agent.last_heard = agent.last_heard.max(now);
         }
     }
 
-    /// Agents that were silent for longer than `limit`.
-    pub fn silent(&self, limit: Duration, now: Duration) -> Vec<AgentId> {
-        let silent = |agent: &Agent| now.saturating_sub(agent.last_heard) > limit;
-        self.agents.iter().filter(|(_, agent)| silent(agent)).map(|(id, _)| *id).collect()
+    /// Forgets agents without a run that were away for longer than `limit`.
+    pub fn forget_away(&mut self, limit: Duration, now: Duration) {
+        let is_over = |agent: &Agent| agent.run.is_none() && now.saturating_sub(agent.last_heard) > limit;
+        self.agents.retain(|_, agent| !is_over(agent));
     }
 
-    /// Agents without a run, longest there first.
+    /// Agents with a session and without a run, longest there first.
     pub fn free(&self) -> Vec<AgentId> {
-        self.agents.iter().filter(|(_, agent)| agent.run.is_none()).map(|(id, _)| *id).collect()
+        let is_free = |agent: &Agent| agent.run.is_none() && agent.session.is_some() && !agent.leaving;
+        self.agents.iter().filter(|(_, agent)| is_free(agent)).map(|(id, _)| *id).collect()
     }
 
-    /// Gives an agent to a run, or takes it back.
+    /// Gives an agent to a run, or takes it back. One that has left is forgotten then.
     pub fn assign(&mut self, id: AgentId, run: Option<&str>) {
-        if let Some(agent) = self.agents.get_mut(&id) {
-            agent.run = run.map(str::to_owned);
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.run = run.map(str::to_owned);
+        if agent.run.is_none() && agent.leaving && agent.session.is_none() {
+            self.agents.remove(&id);
         }
-    }
-
-    /// The agent with this name, and its run.
-    pub fn find(&self, name: &str) -> Option<(AgentId, Option<String>)> {
-        self.agents.iter().find(|(_, agent)| agent.name == name).map(|(id, agent)| (*id, agent.run.clone()))
     }
 
     /// An agent by its number.
@@ -121,7 +184,7 @@ impl Fleet {
         self.agents.get(&id)
     }
 
-    /// How many there are.
+    /// How many there are, those that are away among them.
     pub fn len(&self) -> usize {
         self.agents.len()
     }
@@ -137,28 +200,46 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    #[test]
-    fn a_name_belongs_to_one_boot() {
-        let mut fleet = Fleet::default();
-        let first = fleet.join("a", 1, 1, 16, Duration::ZERO).unwrap();
-        assert_eq!(fleet.join("a", 2, 1, 16, Duration::ZERO), Err(JoinError::NameTaken("a".into())));
-        let again = fleet.join("a", 1, 1, 16, Duration::ZERO).unwrap();
-        assert_ne!(first, again);
-        assert_eq!(fleet.len(), 1);
-        assert_eq!(fleet.join("", 3, 1, 16, Duration::ZERO), Err(JoinError::BadName(16)));
-        assert_eq!(fleet.join("a\u{1b}[2J", 3, 1, 16, Duration::ZERO), Err(JoinError::BadName(16)));
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn newcomer(id: u64, name: &str, boot: u64) -> Newcomer {
+        Newcomer { id: AgentId(id), name: name.into(), boot, weight: 1, max_rate_per_s: None, max_users: None }
     }
 
     #[test]
-    fn silence_and_assignment() {
+    fn a_name_belongs_to_one_living_agent() {
         let mut fleet = Fleet::default();
-        let a = fleet.join("a", 1, 1, 16, Duration::ZERO).unwrap();
-        let b = fleet.join("b", 2, 1, 16, Duration::ZERO).unwrap();
-        fleet.heard(b, Duration::from_secs(9));
-        assert_eq!(fleet.silent(Duration::from_secs(10), Duration::from_secs(11)), [a]);
-        fleet.assign(a, Some("run"));
-        assert_eq!(fleet.free(), [b]);
-        fleet.assign(a, None);
-        assert_eq!(fleet.free(), [a, b]);
+        let first = fleet.join(newcomer(1, "a", 1), 16, s(0)).unwrap();
+        assert_eq!(fleet.join(newcomer(2, "a", 2), 16, s(1)), Err(JoinError::NameTaken("a".into())));
+        let again = fleet.join(newcomer(1, "a", 1), 16, s(1)).unwrap();
+        assert_ne!(first, again);
+        assert_eq!(fleet.len(), 1);
+        assert!(!fleet.away(AgentId(1), first), "an older session is over already");
+        // It was not heard for long, or has no session: another one takes its name.
+        fleet.join(newcomer(2, "a", 2), 16, s(9)).unwrap();
+        assert!(fleet.get(AgentId(1)).is_none() && fleet.len() == 1);
+        assert_eq!(fleet.join(newcomer(3, "", 3), 16, s(0)), Err(JoinError::BadName(16)));
+        assert_eq!(fleet.join(newcomer(3, "a\u{1b}[2J", 3), 16, s(0)), Err(JoinError::BadName(16)));
+    }
+
+    #[test]
+    fn an_agent_with_a_run_stays_while_it_is_away() {
+        let mut fleet = Fleet::default();
+        let session = fleet.join(newcomer(1, "a", 1), 16, s(0)).unwrap();
+        fleet.join(newcomer(2, "b", 2), 16, s(0)).unwrap();
+        assert_eq!(fleet.free(), [AgentId(1), AgentId(2)]);
+        fleet.assign(AgentId(1), Some("run"));
+        assert!(fleet.away(AgentId(1), session));
+        fleet.heard(AgentId(2), s(90));
+        fleet.forget_away(s(10), s(100));
+        assert_eq!(fleet.len(), 2);
+        assert_eq!(fleet.free(), [AgentId(2)]);
+        // A new life of it comes in; the old one stays with its run.
+        fleet.join(newcomer(3, "a", 3), 16, s(100)).unwrap();
+        assert_eq!(fleet.free(), [AgentId(2), AgentId(3)]);
+        fleet.assign(AgentId(1), None);
+        assert!(fleet.get(AgentId(1)).is_none());
     }
 }

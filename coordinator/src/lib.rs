@@ -7,8 +7,10 @@
 //! - [`search`]: which level to try next, and what a search found; as pure
 //! - [`server`]: gRPC around them; the only part that names the wire
 
+pub mod delivery;
 pub mod fleet;
 pub mod report;
 pub mod run;
 pub mod search;
 pub mod server;
+pub mod store;

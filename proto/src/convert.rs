@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use groundswell_scenario::share::InvalidShare;
-use groundswell_scenario::{PlanSource, Share};
+use groundswell_scenario::{Assignment, PlanSource, Share};
 use groundswell_stats::{Counters, Delta, ErrorClass, Kind, Series, StepDelta, StepId, codec};
 
 use groundswell_stats::codec::{Declared, InvalidSeries};
@@ -26,6 +27,9 @@ pub enum WireError {
     /// A part that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),
+    /// A share that is none.
+    #[error("{0}")]
+    Share(#[from] InvalidShare),
     /// A latency kind that this version does not know.
     #[error("step {step}: latency kind {kind} is unknown")]
     UnknownKind {
@@ -112,6 +116,32 @@ impl TryFrom<v1::Share> for Share {
 
     fn try_from(share: v1::Share) -> Result<Self, InvalidShare> {
         Share::try_from((share.slots, share.of))
+    }
+}
+
+impl From<&Assignment> for v1::Assignment {
+    fn from(assignment: &Assignment) -> Self {
+        let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        v1::Assignment {
+            generation: assignment.generation,
+            share: Some((&assignment.share).into()),
+            from_run_us: micros(assignment.from),
+            until_run_us: assignment.until.map(micros),
+        }
+    }
+}
+
+impl TryFrom<v1::Assignment> for Assignment {
+    type Error = WireError;
+
+    fn try_from(assignment: v1::Assignment) -> Result<Self, WireError> {
+        let share = assignment.share.ok_or(WireError::Missing("the share of an assignment"))?;
+        Ok(Assignment {
+            generation: assignment.generation,
+            share: Share::try_from(share)?,
+            from: Duration::from_micros(assignment.from_run_us),
+            until: assignment.until_run_us.map(Duration::from_micros),
+        })
     }
 }
 

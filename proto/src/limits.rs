@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Version of the protocol and of the plan language. Both sides must speak the same one: a plan travels as its source,
 /// so an agent of another version could read another meaning into it.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Largest message that carries a plan (plan text up to 1 MiB, data files up to 32 MiB in all).
 pub const MAX_PLAN_MESSAGE_BYTES: usize = 40 << 20;
@@ -30,8 +30,11 @@ pub const SESSION_QUEUE: usize = 64;
 /// How often an agent probes the coordinator's clock, which is its heartbeat too.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// An agent that was silent for this long is lost.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// An agent without a run whose session is away for this long is forgotten.
+pub const AWAY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Most runs that an agent may hold something of.
+pub const MAX_HELD: usize = 64;
 
 /// Longest name of an agent, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;

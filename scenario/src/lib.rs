@@ -14,9 +14,13 @@
 //! - [`schedule`]: ordinal → intended offset
 //! - [`planned`]: what a plan asks for before anything has run
 //! - [`share`]: which ordinals belong to which agent and worker
+//! - [`assignment`]: a share for a part of the run's time
+//! - [`continuity`]: what happens when agents and coordinator lose each other
 //! - [`threshold`]: what the run is judged by
 //! - [`mod@file`]: the plan file: located YAML, the table of keys, diagnostics, the JSON Schema
 
+pub mod assignment;
+pub mod continuity;
 pub mod file;
 pub mod flow;
 pub mod http;
@@ -28,8 +32,9 @@ pub mod share;
 pub mod socket;
 pub mod threshold;
 
+pub use assignment::Assignment;
 pub use file::problem::{Problem, Problems};
 pub use plan::{Plan, PlanSource, Scenario};
 pub use schedule::Schedule;
-pub use share::Share;
+pub use share::{InvalidShare, Share};
 pub use threshold::Threshold;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use groundswell_stats::StepId;
 
+use crate::continuity::Continuity;
 use crate::flow::{StatusSet, Step, StepKind};
 use crate::http::HttpOptions;
 use crate::load::Load;
@@ -55,6 +56,8 @@ pub struct Plan {
     /// p99 send lag above which the figures of a window are not trusted; none for the rule: the greater of 1 ms and 5 %
     /// of the median response time.
     pub max_send_lag: Option<Duration>,
+    /// What happens when agents and coordinator lose each other.
+    pub continuity: Continuity,
     /// Seed of every random choice of the plan (arrivals, shuffles), so that all agents agree. Default 1.
     pub seed: u64,
     /// Hash over text, data files and search level (BLAKE3, first 16 hexadecimal digits): equal plans have equal hashes.

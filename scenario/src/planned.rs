@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use groundswell_stats::StepId;
 
+use crate::assignment::Window;
 use crate::flow::Step;
 use crate::http::Connections;
 use crate::load::Load;
 use crate::plan::{Phase, ScenarioStart};
 use crate::schedule::{Attendance, Schedule};
-use crate::{Plan, Scenario, Share};
+use crate::{Assignment, Plan, Scenario, Share};
 
 impl Plan {
     /// From the start of the run to the latest moment at which an iteration may start.
@@ -32,6 +33,19 @@ impl Plan {
         start + length.unwrap_or_default()
     }
 }
+
+impl Scenario {
+    /// When a phase begins, from the start of the run; none where each agent begins it at a moment of its own.
+    pub fn origin_of(&self, phase: &Phase) -> Option<Duration> {
+        match self.start {
+            ScenarioStart::At(start) => Some(start + phase.offset),
+            ScenarioStart::AfterEnd(_) => None,
+        }
+    }
+}
+
+/// From one offset to another.
+pub type Interval = (Duration, Duration);
 
 /// Iterations that a share has to start, those of the warm-up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,18 +83,50 @@ impl Phase {
 
     /// Iterations that a share has to start; none for a closed load, whose number depends on the target.
     pub fn planned_iterations(&self, share: &Share, seed: u64) -> Option<Planned> {
+        self.planned_in(Some(Window::ALWAYS), true, share, seed)
+    }
+
+    /// Iterations that an assignment has to start; none for a closed load. `origin` is [`Scenario::origin_of`] this phase.
+    ///
+    /// Whatever the history of a run's assignments, if they part the shares at each moment, each iteration is in the plan
+    /// of exactly one.
+    pub fn assigned_iterations(&self, assignment: &Assignment, origin: Option<Duration>, seed: u64) -> Option<Planned> {
+        self.planned_in(assignment.window(origin), assignment.is_initial(), &assignment.share, seed)
+    }
+
+    fn planned_in(&self, window: Option<Window>, is_initial: bool, share: &Share, seed: u64) -> Option<Planned> {
         match &self.load {
             Load::Users { .. } => None,
             Load::Rate { .. } => {
                 let schedule = self.schedule(seed)?;
-                let warm_up = share.count_below(schedule.count_before(self.measured_from()));
-                Some(Planned { warm_up, measured: share.count_below(schedule.total()) - warm_up })
+                Some(window.map_or_else(Planned::default, |window| self.planned_turns(&schedule, share, window)))
             }
+            Load::Iterations { .. } if !is_initial => Some(Planned::default()),
             Load::Iterations { total, users, .. } => {
                 let measured = owned_users(share, *users).map(|user| iterations_of(user, *total, *users)).sum();
                 Some(Planned { warm_up: 0, measured })
             }
         }
+    }
+
+    /// Arrivals of a share that are intended in a part of this phase's time.
+    pub fn planned_turns(&self, schedule: &Schedule, share: &Share, window: Window) -> Planned {
+        let turns = window.turns(schedule, share);
+        let warm_up_ends = share.count_below(schedule.count_before(self.measured_from())).clamp(turns.start, turns.end);
+        Planned { warm_up: warm_up_ends - turns.start, measured: turns.end - warm_up_ends }
+    }
+
+    /// The users of a closed load that an assignment has, and when each is at work: offsets (from, to) from the phase's
+    /// start, ascending, apart from each other, none empty. Users with none are left out. `origin` is
+    /// [`Scenario::origin_of`] this phase.
+    pub fn assigned_users(&self, assignment: &Assignment, origin: Option<Duration>) -> Vec<(u32, Vec<Interval>)> {
+        let (Load::Users { curve }, Some(window)) = (&self.load, assignment.window(origin)) else { return Vec::new() };
+        let attendance = Attendance::new(curve);
+        let users = owned_users(&assignment.share, attendance.users()).map(|user| {
+            let intervals = attendance.intervals(user).into_iter().filter_map(|interval| window.clip(interval));
+            (user, intervals.collect::<Vec<_>>())
+        });
+        users.filter(|(_, intervals)| !intervals.is_empty()).collect()
     }
 
     /// For each part of a plan: the step of slot 0 and its iterations.
@@ -95,6 +141,8 @@ impl Phase {
 pub struct Needs {
     /// Connections open at the same time. An upper bound: an open load that never has so much in flight needs fewer.
     pub connections: u64,
+    /// Users at work, and operations in flight of open loads, at the same time.
+    pub users: u64,
     /// Operations a second that open loads start; closed loads are as fast as their target.
     pub operations_per_s: f64,
     /// Connections opened a second, where every request opens one.
@@ -114,12 +162,14 @@ impl Plan {
             let together = spans.iter().filter(|(from, to, _)| *from <= moment && moment < *to);
             together.fold(Needs::default(), |sum, (_, _, needs)| Needs {
                 connections: sum.connections.saturating_add(needs.connections),
+                users: sum.users.saturating_add(needs.users),
                 operations_per_s: sum.operations_per_s + needs.operations_per_s,
                 connects_per_s: sum.connects_per_s + needs.connects_per_s,
             })
         };
         spans.iter().map(|(from, _, _)| at(*from)).fold(Needs::default(), |most, needs| Needs {
             connections: most.connections.max(needs.connections),
+            users: most.users.max(needs.users),
             operations_per_s: most.operations_per_s.max(needs.operations_per_s),
             connects_per_s: most.connects_per_s.max(needs.connects_per_s),
         })
@@ -135,6 +185,7 @@ impl Plan {
         let opened = if self.http.connections == Connections::PerRequest { requests } else { 0 } + sockets;
         Needs {
             connections: users.saturating_mul(each),
+            users,
             operations_per_s: rate * scenario.operations_per_iteration() as f64,
             connects_per_s: rate * opened as f64,
         }

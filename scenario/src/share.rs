@@ -95,17 +95,41 @@ impl Share {
     /// all workers together are this share. A worker beyond them owns nothing.
     pub fn split(&self, worker: u32, workers: u32) -> Self {
         // Where the longer cycle can't be numbered, fewer workers share the same ordinals and the others own nothing.
-        let workers = u64::from(workers.clamp(1, u32::MAX / self.of));
-        let worker = u64::from(worker);
+        let workers = workers.clamp(1, u32::MAX / self.of);
         if worker >= workers {
             return Share { slots: Vec::new(), of: self.of };
         }
-        // Over `workers` cycles every worker has one turn for each slot, and then all begins anew.
-        let turns = (0..self.slots.len() as u64).map(|turn| self.nth(worker + turn * workers));
-        Share {
-            slots: turns.filter_map(|ordinal| u32::try_from(ordinal).ok()).collect(),
-            of: self.of * u32::try_from(workers).unwrap_or(1),
+        self.part(&Share::nth_of(worker, workers))
+    }
+
+    /// The part of owner `index` (from 0) of this share, where each gets turns of it in proportion to its weight. The parts
+    /// of all owners together are this share. An owner of weight 0 gets nothing.
+    ///
+    /// Shares that are handed on again and again have longer and longer cycles; where the weights would make one of too
+    /// many slots, owners with any weight get equal parts instead.
+    ///
+    /// # Errors
+    /// Those of [`Share::weighted`] with these weights, so never for some of the weights that it took before, unless all
+    /// of them are 0.
+    pub fn split_weighted(&self, index: usize, weights: &[u32]) -> Result<Self, InvalidShare> {
+        let turns = Share::weighted(index, weights)?;
+        // The same for every owner, so that all of them part the share in the same way.
+        let slots = self.slots.len() as u64 * u64::from(turns.of);
+        if self.of.checked_mul(turns.of).is_some() && slots <= MOST_SLOTS {
+            return Ok(self.part(&turns));
         }
+        let owners = |weights: &[u32]| weights.iter().filter(|weight| **weight > 0).count();
+        let all = u32::try_from(owners(weights)).unwrap_or(u32::MAX);
+        let before = u32::try_from(owners(&weights[..index])).unwrap_or(u32::MAX);
+        Ok(if weights[index] > 0 { self.split(before, all) } else { Share { slots: Vec::new(), of: self.of } })
+    }
+
+    /// Those of its ordinals whose turns another share owns. The product of the two cycles must be a u32.
+    fn part(&self, turns: &Share) -> Self {
+        // Over as many of its cycles as the other has slots, the other's cycle comes round once for each slot of its own.
+        let count = self.slots.len() as u64 * turns.slots.len() as u64;
+        let slots = (0..count).filter_map(|turn| u32::try_from(self.nth(turns.nth(turn))).ok());
+        Share { slots: slots.collect(), of: self.of * turns.of }
     }
 
     /// Does ordinal `k` belong to it?
@@ -229,6 +253,19 @@ mod tests {
         assert_eq!(nobody.split(0, 4).count_below(100), 0);
     }
 
+    /// Where a cycle gets too long for the weights, the parts are equal, and still the share.
+    #[test]
+    fn a_share_that_was_handed_on_too_often_is_still_parted() {
+        let share = Share::nth_of(5, 1 << 30);
+        let parts: Vec<Share> = (0..3).map(|index| share.split_weighted(index, &[2, 0, 3]).unwrap()).collect();
+        let count = |n| parts.iter().map(|part| part.count_below(n)).collect::<Vec<_>>();
+        assert_eq!(count(4 << 30), [2, 0, 2]);
+        let last = Share::nth_of(u32::MAX - 1, u32::MAX);
+        assert_eq!(last.split_weighted(0, &[1, 2]).unwrap(), last);
+        assert_eq!(last.split_weighted(1, &[1, 2]).unwrap().count_below(u64::MAX), 0);
+        assert_eq!(share.split_weighted(0, &[0, 0]), Err(InvalidShare::NoCycle));
+    }
+
     fn any_owners() -> impl Strategy<Value = Vec<Share>> {
         prop_oneof![
             (1_u32..=16).prop_map(|owners| (0..owners).map(|index| Share::nth_of(index, owners)).collect()),
@@ -247,6 +284,39 @@ mod tests {
             let of_workers = owners(&split, n);
             for (agent, worker) in of_agents.into_iter().zip(of_workers) {
                 prop_assert_eq!(worker / workers as usize, agent);
+            }
+        }
+
+        /// However often shares are handed on, the parts are the share again.
+        #[test]
+        fn weighted_parts_of_a_share_are_the_share(
+            agents in any_owners(),
+            hands in prop::collection::vec(prop::collection::vec(0_u32..5, 1..6), 1..6),
+            n in 0_u64..2000,
+        ) {
+            let of_agents = owners(&agents, n);
+            let mut parts: Vec<(usize, Share)> = agents.into_iter().enumerate().collect();
+            for weights in hands.iter().filter(|weights| weights.iter().any(|weight| *weight > 0)) {
+                // One part of each agent at most, so that there are not too many of them.
+                let agent = weights.len() % (parts.len().min(7));
+                let (owner, share) = parts.swap_remove(agent);
+                parts.extend((0..weights.len()).map(|index| (owner, share.split_weighted(index, weights).unwrap())));
+            }
+            let shares: Vec<Share> = parts.iter().map(|(_, share)| share.clone()).collect();
+            let of_parts = owners(&shares, n).into_iter().map(|part| parts[part].0).collect::<Vec<_>>();
+            prop_assert_eq!(of_parts, of_agents);
+        }
+
+        #[test]
+        fn weighted_parts_are_in_proportion(agents in any_owners(), weights in prop::collection::vec(1_u32..8, 1..6)) {
+            let total: u32 = weights.iter().sum();
+            for share in &agents {
+                let parts = (0..weights.len()).map(|index| share.split_weighted(index, &weights).unwrap());
+                for (part, weight) in parts.zip(&weights) {
+                    let wanted = share.count_below(5000) as f64 * f64::from(*weight) / f64::from(total);
+                    let off = part.count_below(5000) as f64 - wanted;
+                    prop_assert!(off.abs() <= 1.0 + f64::from(*weight), "{}", off);
+                }
             }
         }
 

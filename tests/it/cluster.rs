@@ -138,8 +138,12 @@ scenarios:
     for version in ["1.1", "2"] {
         let nginx = if version == "2" { Nginx::start_http2()? } else { Nginx::start()? };
         let mut wanted = 0;
-        for owner in ["per_user", "shared", "per_request"] {
+        for owner in ["per_user", "shared", "per_request", "{ shared: 3 }"] {
             for transport in ["direct", "reqwest"] {
+                // reqwest has no limit for its connections.
+                if transport == "reqwest" && owner.starts_with('{') {
+                    continue;
+                }
                 let plan = plan.replace("VERSION", version).replace("OWNER", owner).replace("TRANSPORT", transport);
                 let prepared = Prepared::new(&plan, &nginx.url())?;
                 let run = prepared.call("run", &["--agents", "2"]).finish()?;

@@ -10,20 +10,23 @@ use crate::harness::repository;
 
 /// What a crate must never depend on. ARCHITECTURE.md explains each line.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("groundswell-proto", &["reqwest", "groundswell-agent", "groundswell-coordinator"]),
-    ("groundswell-scenario", &["tokio", "tonic", "prost", "reqwest", "groundswell-proto"]),
-    ("groundswell-stats", &["tokio", "tonic", "prost", "groundswell-scenario", "groundswell-proto"]),
-    ("groundswell-agent", &["groundswell-coordinator", "groundswell-demo-target"]),
+    ("groundswell-proto", &["reqwest", "groundswell-agent", "groundswell-coordinator", "sqlx"]),
+    ("groundswell-scenario", &["tokio", "tonic", "prost", "reqwest", "groundswell-proto", "sqlx"]),
+    ("groundswell-stats", &["tokio", "tonic", "prost", "groundswell-scenario", "groundswell-proto", "sqlx"]),
+    ("groundswell-agent", &["groundswell-coordinator", "groundswell-demo-target", "sqlx"]),
     ("groundswell-coordinator", &["groundswell-agent", "groundswell-demo-target", "reqwest"]),
-    ("groundswell-demo-target", &["groundswell-agent", "groundswell-coordinator", "groundswell-scenario"]),
+    ("groundswell-demo-target", &["groundswell-agent", "groundswell-coordinator", "groundswell-scenario", "sqlx"]),
+    ("groundswell", &["sqlx"]),
 ];
 
 /// Modules that must not name the wire, whatever their crate depends on.
 const NO_WIRE: &[&str] = &[
+    "agent/src/delivery",
     "agent/src/engine",
     "agent/src/transport",
     "agent/src/clock.rs",
     "agent/src/timer.rs",
+    "coordinator/src/delivery",
     "coordinator/src/run",
     "coordinator/src/fleet.rs",
     "coordinator/src/report",
@@ -65,6 +68,9 @@ pub(crate) fn crates_depend_only_on_what_they_may() -> anyhow::Result<()> {
             let names_it = ["groundswell_proto", "tonic::", "prost::"].iter().any(|name| text.contains(name));
             ensure!(!names_it, "{file} names the wire");
         }
+    }
+    for (file, text) in sources(&repository().join("coordinator/src"))? {
+        ensure!(file.contains("/store/") || !text.contains("sqlx"), "{file} names a database");
     }
     Ok(())
 }

@@ -137,28 +137,70 @@ pub(crate) fn proxies() -> anyhow::Result<()> {
 /// A server that ends connections after a few requests, and idle ones after a moment that pauses hit now and then. It has
 /// seen what was issued, but for the requests that met the end of a kept connection: those are told, and sent only once.
 pub(crate) fn connections_that_end() -> anyhow::Result<()> {
-    let nginx = Nginx::start_with("keepalive_requests 7; keepalive_timeout 20ms;")?;
-    let (mut issued, mut stale) = (0, 0);
-    for transport in ["direct", "reqwest"] {
-        let plan = format!(
-            "target: TARGET\nmax_send_lag: 10s\nhttp: {{ transport: {transport} }}\nscenarios:\n  s:\n    load: {{ \
-             iterations: 2000, users: 20 }}\n    flow: [ {{ get: /a }}, {{ think: 1ms..40ms }} ]\n"
-        );
-        let prepared = Prepared::new(&plan, &nginx.url())?;
-        let run = prepared.call("run", &[]).finish()?;
-        let report: Report = prepared.report().with_context(|| format!("{run:?}"))?;
-        let total = &report.total;
-        ensure!(total.issued == 2_000 && total.follow_ups == 0, "{total:?}");
-        for class in &report.steps[0].error_classes {
-            let told = ["stale_connection", "connection_closed", "connection_reset"].contains(&class.class.as_str());
-            ensure!(told, "{transport}: {class:?}");
+    for version in ["1.1", "2"] {
+        let nginx = ending(version)?;
+        let (mut issued, mut stale) = (0, 0);
+        for (transport, owner) in [
+            ("direct", "per_user"),
+            ("direct", "shared"),
+            ("direct", "{ shared: 3 }"),
+            ("direct", "per_request"),
+            ("reqwest", "per_user"),
+            ("reqwest", "shared"),
+        ] {
+            let http = format!("transport: {transport}, connections: {owner}, version: {version}");
+            let report = browse(&nginx, &http)?;
+            let total = &report.total;
+            ensure!(total.issued == BROWSED && total.follow_ups == 0, "{http}: {total:?}");
+            for class in &report.steps[0].error_classes {
+                ensure!(TOLD.contains(&class.class.as_str()), "{http}: {class:?}");
+            }
+            if transport == "direct" {
+                // Users alone would need one each.
+                let opened = report.steps[0].connect_ms.count;
+                ensure!(opened > 5 * USERS, "{http}: {opened} connections");
+            }
+            issued += total.issued;
+            stale += total.errors;
+            let seen: u64 = nginx.requests()?.values().sum();
+            ensure!(seen == issued - stale, "{http}: {issued} issued, {seen} seen, {stale} stale");
         }
-        issued += total.issued;
-        stale += total.errors;
-        let seen: u64 = nginx.requests()?.values().sum();
-        ensure!(seen == issued - stale, "{transport}: {issued} issued, {seen} seen, {stale} stale");
     }
     Ok(())
+}
+
+/// Where the plan wants stale requests sent again, none is seen that is not counted.
+pub(crate) fn connections_that_end_with_retries() -> anyhow::Result<()> {
+    let nginx = ending("1.1")?;
+    let report = browse(&nginx, "retry_stale: true")?;
+    let total = &report.total;
+    let seen: u64 = nginx.requests()?.values().sum();
+    ensure!(total.issued == BROWSED, "{total:?}");
+    ensure!(seen >= total.ok && seen <= total.issued + total.follow_ups, "{seen} seen: {total:?}");
+    Ok(())
+}
+
+/// Requests of [`browse`].
+const BROWSED: u64 = 2_000;
+/// Users of [`browse`].
+const USERS: u64 = 20;
+/// What may be told of the end of a kept connection.
+const TOLD: &[&str] = &["stale_connection", "connection_closed", "connection_reset", "http2_goaway", "http2_refused"];
+
+fn ending(version: &str) -> anyhow::Result<Nginx> {
+    let settings = "keepalive_requests 7; keepalive_timeout 20ms;";
+    if version == "2" { Nginx::start_http2_with(settings) } else { Nginx::start_with(settings) }
+}
+
+/// Users that ask and pause, with these settings.
+fn browse(nginx: &Nginx, http: &str) -> anyhow::Result<Report> {
+    let plan = format!(
+        "target: TARGET\nmax_send_lag: 10s\nhttp: {{ {http} }}\nscenarios:\n  s:\n    load: {{ iterations: {BROWSED}, \
+         users: {USERS} }}\n    flow: [ {{ get: /a }}, {{ think: 1ms..40ms }} ]\n"
+    );
+    let prepared = Prepared::new(&plan, &nginx.url())?;
+    let run = prepared.call("run", &[]).finish()?;
+    prepared.report().with_context(|| format!("{run:?}"))
 }
 
 /// Steps of one name share a row of the report, not their requests.

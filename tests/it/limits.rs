@@ -110,8 +110,12 @@ scenarios:
     flow: [ { get: /health }, { think: 200ms } ]
 ";
 
-fn run_many(target: &str, wrap: impl FnOnce(Groundswell) -> Groundswell) -> anyhow::Result<(Finished, Report)> {
-    let prepared = Prepared::new(MANY, target)?;
+fn run_many(
+    plan: &str,
+    target: &str,
+    wrap: impl FnOnce(Groundswell) -> Groundswell,
+) -> anyhow::Result<(Finished, Report)> {
+    let prepared = Prepared::new(plan, target)?;
     let more: &[&str] = if target == OWN_TARGET { &["--demo-target"] } else { &[] };
     let run = wrap(prepared.call("run", more)).finish()?;
     let report = prepared.report().with_context(|| format!("{run:?}"))?;
@@ -135,14 +139,15 @@ fn not_sent(run: &Finished, report: &Report, class: &str) -> anyhow::Result<()> 
 pub(crate) fn few_descriptors() -> anyhow::Result<()> {
     let nginx = Nginx::start()?;
     let limited = |run: Groundswell| run.through("sh", &["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
-    let (run, report) = run_many(&nginx.url(), limited)?;
+    let (run, report) = run_many(MANY, &nginx.url(), limited)?;
     not_sent(&run, &report, "too_many_open_files")?;
-    let (run, _) = run_many(&nginx.url(), |run| run)?;
+    let (run, _) = run_many(MANY, &nginx.url(), |run| run)?;
     ensure!(run.code == Some(0), "without the limit: {run:?}");
     Ok(())
 }
 
-/// A network namespace whose connections have ten ports to leave from.
+/// A network namespace whose connections have ten ports to leave from, chosen by the kernel when they connect or, from a
+/// source address of the plan, when they are bound to it; each such address has ports of its own.
 pub(crate) fn few_ports() -> anyhow::Result<()> {
     let namespace = |range: &'static str| {
         move |run: Groundswell| {
@@ -150,9 +155,15 @@ pub(crate) fn few_ports() -> anyhow::Result<()> {
             run.through("unshare", &["-n", "sh", "-c", set_up, range])
         }
     };
-    let (run, report) = run_many(OWN_TARGET, namespace("40000 40009"))?;
-    not_sent(&run, &report, "no_free_port")?;
-    let (run, _) = run_many(OWN_TARGET, namespace("40000 49999"))?;
-    ensure!(run.code == Some(0), "without the limit: {run:?}");
+    let bound = |addresses: &[String]| format!("{MANY}http: {{ bind: [{}] }}\n", addresses.join(", "));
+    let twenty: Vec<String> = (2..=21).map(|last| format!("127.0.0.{last}")).collect();
+    for plan in [MANY.to_owned(), bound(&twenty[..1])] {
+        let (run, report) = run_many(&plan, OWN_TARGET, namespace("40000 40009"))?;
+        not_sent(&run, &report, "no_free_port").context(plan)?;
+    }
+    for (plan, range) in [(MANY.to_owned(), "40000 49999"), (bound(&twenty), "40000 40009")] {
+        let (run, _) = run_many(&plan, OWN_TARGET, namespace(range))?;
+        ensure!(run.code == Some(0), "without the limit: {run:?}");
+    }
     Ok(())
 }

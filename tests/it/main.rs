@@ -18,6 +18,7 @@ mod limits;
 mod loss;
 mod rooms;
 mod sockets;
+mod stored;
 mod tls;
 mod websocket;
 
@@ -38,7 +39,9 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("http::proxies_for_http_and_socks", &[Tool::Nginx, Tool::Python("pproxy")], http::proxies),
     ("http::steps_of_one_name_send_their_own_requests", &[Tool::Nginx], http::steps_of_one_name),
     ("http::connections_that_end_at_random", &[Tool::Nginx], http::connections_that_end),
+    ("http::connections_that_end_with_retries", &[Tool::Nginx], http::connections_that_end_with_retries),
     ("flood::memory_stays_bounded", &[], flood::memory_stays_bounded),
+    ("flood::silence_holds_no_more_than_the_plan_allows", &[], flood::silence),
     ("loss::kill_nine_of_one_of_three_agents", &[Tool::Nginx], loss::kill_nine),
     ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),
@@ -66,6 +69,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("rooms::faults_are_caught", &[Tool::Python("websockets")], rooms::faults_are_caught),
     ("rooms::a_server_that_restarts", &[Tool::Python("websockets")], rooms::a_server_that_restarts),
     ("rooms::a_storm_of_reconnects", &[Tool::Python("websockets")], rooms::a_storm),
+    ("stored::a_run_is_kept_and_reported_again", &[], stored::kept),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

@@ -1,6 +1,7 @@
 //! TLS servers that are wrong in one way each, made with OpenSSL: every mistake has a class of its own.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -75,23 +76,66 @@ fn run(authority: &Path, target: &str, plan: &str) -> anyhow::Result<Report> {
 pub(crate) fn every_mistake_has_its_class() -> anyhow::Result<()> {
     let authority = authority()?;
     let path = authority.path();
-    let old = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"];
-    let cases: [(&str, &[&str], &str, &str); 5] = [
+    let version = |flag| [flag, "-cipher", "ALL:@SECLEVEL=0"];
+    let (older, old) = (version("-tls1"), version("-tls1_1"));
+    let cases: [(&str, &[&str], &str, &str); 6] = [
         ("expired", &[], "tls_certificate_expired", "expired"),
         ("other", &[], "tls_wrong_host", "another host"),
         ("own", &[], "tls_self_signed", "is self-signed"),
         ("stranger", &[], "tls_unknown_issuer", "does not know"),
         ("good", &old, "tls_version", "TLS 1.2"),
+        ("good", &older, "tls_version", "TLS 1.2"),
     ];
     for (name, more, class, says) in cases {
         let (_server, url) = server(path, name, more)?;
-        fails_with(&run(path, &url, PLAN)?, class, says).with_context(|| name.to_owned())?;
+        fails_on_both(path, &url, class, says).with_context(|| format!("{name} {more:?}"))?;
     }
+    for moment in [Moment::Connected, Moment::Greeted, Moment::HalfAnswered] {
+        fails_on_both(path, &closing(moment)?, "tls_closed", "plain text").with_context(|| format!("{moment:?}"))?;
+    }
+    Ok(())
+}
+
+fn fails_on_both(authority: &Path, url: &str, class: &str, says: &str) -> anyhow::Result<()> {
+    for transport in ["direct", "reqwest"] {
+        let plan = format!("{PLAN}http: {{ transport: {transport} }}\n");
+        fails_with(&run(authority, url, &plan)?, class, says).context(transport)?;
+    }
+    Ok(())
+}
+
+/// When in the handshake a server closes the connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Moment {
+    Connected,
+    /// It has read the client's first message.
+    Greeted,
+    /// And sent a part of its own.
+    HalfAnswered,
+}
+
+/// A server that closes every connection at a moment. It ends with the test's process.
+fn closing(moment: Moment) -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("https://localhost:{}", listener.local_addr()?.port());
-    // Ends with the test's process; each connection is closed as soon as it is there.
-    std::thread::spawn(move || listener.incoming().for_each(drop));
-    fails_with(&run(path, &url, PLAN)?, "tls_closed", "plain text")
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).try_for_each(|stream| close(stream, moment)));
+    Ok(url)
+}
+
+fn close(mut stream: TcpStream, moment: Moment) -> std::io::Result<()> {
+    if moment == Moment::Connected {
+        return Ok(());
+    }
+    // A record with its length in the last two of five bytes (RFC 8446, section 5.1): all of it is read, because bytes
+    // that nobody read would make a reset of the close.
+    let mut start = [0; 5];
+    stream.read_exact(&mut start)?;
+    stream.read_exact(&mut vec![0; usize::from(u16::from_be_bytes([start[3], start[4]]))])?;
+    if moment == Moment::HalfAnswered {
+        // A record of 122 bytes with a ServerHello, of which 11 come.
+        stream.write_all(&[22, 3, 3, 0, 122, 2, 0, 0, 118, 3, 3, 1, 2, 3, 4, 5])?;
+    }
+    Ok(())
 }
 
 /// The same mistakes with a server that people run.

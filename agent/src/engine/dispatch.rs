@@ -1,5 +1,6 @@
 //! Releases the arrivals of an open load, each at its intended time.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use groundswell_scenario::{Schedule, Share};
@@ -8,40 +9,43 @@ use tokio::time::Instant;
 /// An arrival that is later than this was held back by a stall: of the machine, or of whoever stopped this process.
 const STALL: Duration = Duration::from_millis(5);
 
-/// The arrivals of one share of an open load.
+/// Arrivals of one share of an open load.
 pub(super) struct Dispatch<'a> {
     pub(super) schedule: &'a Schedule,
     pub(super) share: &'a Share,
     /// When offset zero is.
     pub(super) origin: Instant,
-    /// Arrivals of the share.
-    pub(super) arrivals: u64,
+    /// Which of the share's arrivals.
+    pub(super) turns: Range<u64>,
 }
 
 impl Dispatch<'_> {
     /// Calls `release` with the ordinal and the intended time of each arrival, in order, none before its time, and as many
-    /// at one wake-up as are due. `pause` waits until an instant and says false to stop, `stopped` says whether to stop
-    /// though nothing has to be waited for. Returns how many were released.
+    /// at one wake-up as are due. `pause` is told when an arrival is due, waits until an instant and says false to stop;
+    /// `is_over` is told when it is due and what time it is, and says whether to stop though nothing had to be waited for.
+    /// Returns how many were released.
+    ///
+    /// The time that `is_over` is told is that before the pause: a pause has to look at the clock after it.
     pub(super) async fn run(
         &self,
-        pause: impl AsyncFn(Instant) -> bool,
-        stopped: impl Fn() -> bool,
+        pause: impl AsyncFn(Instant, Instant) -> bool,
+        is_over: impl Fn(Instant, Instant) -> bool,
         mut release: impl FnMut(u64, Instant),
     ) -> u64 {
         let mut pace = Pace::default();
-        for nth in 0..self.arrivals {
+        for nth in self.turns.clone() {
             let ordinal = self.share.nth(nth);
-            let Some(offset) = self.schedule.offset(ordinal) else { return nth };
+            let Some(offset) = self.schedule.offset(ordinal) else { return nth - self.turns.start };
             let due = self.origin + offset;
             let now = Instant::now();
             let at = pace.at(due, now);
             // Without this check a burst that is due at once would ask the timer for each arrival.
-            if at > now && !pause(at).await || stopped() {
-                return nth;
+            if at > now && !pause(due, at).await || is_over(due, now) {
+                return nth - self.turns.start;
             }
             release(ordinal, due);
         }
-        self.arrivals
+        self.turns.end - self.turns.start
     }
 }
 
@@ -83,7 +87,7 @@ mod tests {
         Schedule::new(&Curve::constant(rate, Duration::from_secs(seconds)), Arrivals::Uniform, 1, 0)
     }
 
-    async fn tick(until: Instant) -> bool {
+    async fn tick(_: Instant, until: Instant) -> bool {
         sleep_until(until).await;
         true
     }
@@ -92,12 +96,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ten_minutes_at_a_thousand_a_second_are_600_000_arrivals_in_order() {
         let (schedule, share, origin) = (schedule(1_000.0, 600), Share::whole(), Instant::now());
-        let dispatch = Dispatch { schedule: &schedule, share: &share, origin, arrivals: schedule.total() };
+        let dispatch = Dispatch { schedule: &schedule, share: &share, origin, turns: 0..schedule.total() };
         let (mut next, mut latest) = (0, Duration::ZERO);
         let released = dispatch
             .run(
                 tick,
-                || false,
+                |_, _| false,
                 |ordinal, due| {
                     assert_eq!(ordinal, next);
                     assert_eq!(due, origin + Duration::from_millis(ordinal));
@@ -124,9 +128,9 @@ mod tests {
             let all = shares.map(|share| {
                 let (releases, schedule) = (&releases, &schedule);
                 async move {
-                    let arrivals = share.count_below(schedule.total());
-                    let dispatch = Dispatch { schedule, share: &share, origin, arrivals };
-                    dispatch.run(tick, || false, |_, due| releases.borrow_mut().push((Instant::now(), due))).await
+                    let turns = 0..share.count_below(schedule.total());
+                    let dispatch = Dispatch { schedule, share: &share, origin, turns };
+                    dispatch.run(tick, |_, _| false, |_, due| releases.borrow_mut().push((Instant::now(), due))).await
                 }
             });
             let released: u64 = futures_util::future::join_all(all).await.into_iter().sum();
@@ -143,20 +147,38 @@ mod tests {
         }
     }
 
+    /// Held back after a pause has looked at the clock, the next arrival is judged by the time that it is then.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_at_once_is_judged_by_the_time() {
+        let (schedule, share, origin) = (schedule(100.0, 10), Share::whole(), Instant::now());
+        let dispatch = Dispatch { schedule: &schedule, share: &share, origin, turns: 100..schedule.total() };
+        let limit = origin + Duration::from_secs(3);
+        let pause = async |due: Instant, until: Instant| {
+            sleep_until(until).await;
+            if due == origin + Duration::from_secs(2) {
+                advance(Duration::from_secs(2)).await;
+            }
+            true
+        };
+        let mut last = None;
+        let released = dispatch.run(pause, |_, now| now >= limit, |ordinal, _| last = Some(ordinal)).await;
+        assert_eq!((released, last), (101, Some(200)));
+    }
+
     /// After a stall of two seconds the arrivals that were held back come at twice the rate, each with its own time.
     #[tokio::test(start_paused = true)]
     async fn a_stall_does_not_end_in_a_storm() {
         let (schedule, share, origin) = (schedule(100.0, 10), Share::whole(), Instant::now());
-        let dispatch = Dispatch { schedule: &schedule, share: &share, origin, arrivals: schedule.total() };
+        let dispatch = Dispatch { schedule: &schedule, share: &share, origin, turns: 0..schedule.total() };
         let releases = RefCell::new(Vec::new());
-        let pause = async |until: Instant| {
+        let pause = async |_, until: Instant| {
             sleep_until(until).await;
             if (Duration::from_secs(3)..Duration::from_millis(3_005)).contains(&origin.elapsed()) {
                 advance(Duration::from_secs(2)).await;
             }
             true
         };
-        dispatch.run(pause, || false, |_, due| releases.borrow_mut().push((due - origin, origin.elapsed()))).await;
+        dispatch.run(pause, |_, _| false, |_, due| releases.borrow_mut().push((due - origin, origin.elapsed()))).await;
         let releases = releases.into_inner();
         assert_eq!(releases.len(), 1_000);
         assert!(releases.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));

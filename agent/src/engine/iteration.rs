@@ -17,7 +17,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use super::phase::Phase;
-use super::recording::Recording;
+use super::recording::{Operation, Recording};
 use super::render::Variables;
 use super::socket::UserSocket;
 use crate::clock::micros;
@@ -47,7 +47,7 @@ pub(super) struct User {
 pub(super) enum Accounting {
     /// Closed load: an operation is scheduled when its turn comes; the user leaves at `until`.
     AsIssued {
-        /// No operation starts at or after this.
+        /// No operation starts at or after this, nor after the end of the assignment.
         until: Instant,
     },
     /// The whole iteration was scheduled when it arrived; what it does not issue is counted as not generated.
@@ -191,14 +191,27 @@ impl Iteration<'_> {
         Next::Step
     }
 
+    /// When the user of a closed load leaves, by now.
+    fn leaving(&self) -> Option<Instant> {
+        match self.accounting {
+            Accounting::AsIssued { until } => Some(self.phase.leaving(until)),
+            Accounting::Scheduled { .. } => None,
+        }
+    }
+
+    /// Waits until then, or until the user leaves; false when the run was stopped before it.
+    async fn pause_until(&self, deadline: Instant) -> bool {
+        let wake = || Some(self.leaving().map_or(deadline, |leaving| leaving.min(deadline)));
+        self.phase.context.pause(wake).await
+    }
+
     fn is_over(&self) -> bool {
-        let left = matches!(self.accounting, Accounting::AsIssued { until } if self.due >= until);
-        left || self.phase.context.stop.reason().is_some()
+        self.leaving().is_some_and(|leaving| self.due >= leaving) || self.phase.context.stop.reason().is_some()
     }
 
     async fn step(&mut self, step: &Step) -> Next {
         match step {
-            Step::Http(timed) => self.http(timed).await,
+            Step::Http(timed) => return self.http(timed).await,
             Step::OnSocket(timed) => return self.on_socket(timed).await,
             Step::Listen { socket, length } => return self.listen(*socket, *length).await,
             Step::Subscribe(subscribe) => self.subscribe(subscribe),
@@ -231,11 +244,7 @@ impl Iteration<'_> {
             Think::Exponential(mean) => mean.mul_f64(-(1.0 - rand::rng().random::<f64>()).ln()),
         };
         self.due += pause;
-        let wake = match self.accounting {
-            Accounting::AsIssued { until } => self.due.min(until),
-            Accounting::Scheduled { .. } => self.due,
-        };
-        if self.phase.context.pause_until(wake).await { Next::Step } else { Next::Leave }
+        if self.pause_until(self.due).await { Next::Step } else { Next::Leave }
     }
 
     /// Without this pause a closed load would try again at once, over and over.
@@ -244,19 +253,25 @@ impl Iteration<'_> {
         self.phase.context.pause_until(self.due).await;
     }
 
-    /// Starts an operation that is due now.
-    fn begin(&mut self, slot: u32) -> super::recording::Operation {
+    /// Starts an operation that is due now; none where nothing may be issued any more. The user then leaves, and what was
+    /// scheduled of its iteration is counted as it is dropped.
+    fn begin(&mut self, slot: u32) -> Option<Operation> {
+        // One reading says when it is sent and whether it may be.
+        let sent = Instant::now();
+        if !self.phase.context.may_issue(sent) {
+            return None;
+        }
         self.take(slot);
         self.issued += 1;
-        let operation = self.recording().begin(self.step_id(slot), self.due);
-        match &mut self.accounting {
+        let operation = self.recording().begin(self.step_id(slot), self.due, sent);
+        Some(match &mut self.accounting {
             // Only the first operation of the iteration waited.
             Accounting::Scheduled { queued_until } => match queued_until.take() {
                 Some(free) => operation.queued_until(free),
                 None => operation,
             },
             Accounting::AsIssued { .. } => operation,
-        }
+        })
     }
 
     /// Takes one operation out of what is left to account for.

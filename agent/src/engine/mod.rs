@@ -5,6 +5,9 @@
 //!
 //! # Layout
 //! - `worker`: a worker thread and what it answers
+//! - `context`: what all tasks of a worker share, and the signal that ends their load
+//! - `lease`: until when an agent may send
+//! - `assigned`: one assignment at one worker
 //! - `dispatch`: the arrivals of an open load, each at its time
 //! - `phase`: the load models: users, arrivals, iterations
 //! - `readiness`: is the target there?
@@ -14,30 +17,37 @@
 //! - `socket`: a user's WebSockets
 //! - `recording`: operations and their account
 
+mod assigned;
 mod check;
+mod context;
 mod dispatch;
 mod iteration;
+mod lease;
 mod phase;
 mod readiness;
 mod recording;
 mod render;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use groundswell_scenario::{Plan, Share};
+use groundswell_scenario::{Assignment, Plan};
 use groundswell_stats::Delta;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::machine::{MachineLoad, MachineMeter, permille};
 use crate::transport::Setup;
+use context::Rest;
+use lease::Lease;
+use recording::Cursors;
 pub(crate) use socket::id::source;
 use worker::{Command, WorkerSpec};
 
@@ -66,8 +76,8 @@ pub(crate) enum PrepareError {
 pub(crate) struct Sealed {
     /// The figures; the window is from the last seal to this one.
     pub(crate) delta: Delta,
-    /// Iterations decided so far, by (scenario, phase).
-    pub(crate) cursors: BTreeMap<(usize, usize), u64>,
+    /// Iterations decided so far, by (generation of the assignment, scenario, phase).
+    pub(crate) cursors: Cursors,
     /// CPU time of the busiest worker, in thousandths of the window.
     pub(crate) cpu_permille: u32,
     /// Time for which a worker was ready to run but had no CPU: of the one that waited most, in thousandths of the window.
@@ -76,8 +86,11 @@ pub(crate) struct Sealed {
     pub(crate) machine: MachineLoad,
     /// Users at work.
     pub(crate) users: u32,
-    /// Every worker has ended its part.
+    /// Every worker has ended its part of all assignments so far.
     pub(crate) finished: bool,
+    /// The load has ended because the lease ran out: what is left of the plan is not in the account, the cursors say what
+    /// that is. Whatever is assigned from now on will not be done.
+    pub(crate) lease_expired: bool,
 }
 
 /// The workers of one run.
@@ -85,6 +98,7 @@ pub(crate) struct Engine {
     plan: Arc<Plan>,
     setup: Setup,
     workers: Vec<Worker>,
+    lease: Lease,
     finished: mpsc::Receiver<()>,
     machine: MachineMeter,
     sealed_until_us: u64,
@@ -107,19 +121,21 @@ pub(crate) struct EngineOptions {
 }
 
 impl Engine {
-    /// Starts the workers; they wait for [`Engine::start`].
-    pub(crate) fn prepare(plan: Arc<Plan>, share: &Share, options: &EngineOptions) -> Result<Self, PrepareError> {
+    /// Starts the workers; they wait for [`Engine::start`]. Rows of data come from the share of this first assignment.
+    pub(crate) fn prepare(plan: Arc<Plan>, first: &Assignment, options: &EngineOptions) -> Result<Self, PrepareError> {
         let setup = Setup::new(&plan)?;
         for address in &plan.http.network.bind {
             let bound = std::net::UdpSocket::bind((*address, 0));
             bound.map_err(|source| PrepareError::Bind { address: *address, source })?;
         }
         let (finished_tx, finished) = mpsc::channel(options.workers.max(1) as usize);
+        let lease = Lease::unlimited();
         let mut workers = Vec::new();
         for index in 0..options.workers.max(1) {
             let spec = WorkerSpec {
                 plan: Arc::clone(&plan),
-                share: share.split(index, options.workers.max(1)),
+                assignment: first.split(index, options.workers.max(1)),
+                lease: lease.clone(),
                 setup: setup.clone(),
                 raw_samples: raw_file(options, index)?,
             };
@@ -132,7 +148,7 @@ impl Engine {
                 .map_err(PrepareError::Thread)?;
             workers.push(Worker { commands, thread: Some(thread) });
         }
-        Ok(Engine { plan, setup, workers, finished, machine: MachineMeter::new(), sealed_until_us: 0 })
+        Ok(Engine { plan, setup, workers, lease, finished, machine: MachineMeter::new(), sealed_until_us: 0 })
     }
 
     /// Waits until the target's readiness check holds; else says what it answered last.
@@ -142,13 +158,13 @@ impl Engine {
 
     /// Starts the load at T0.
     pub(crate) async fn start(&self, t0: Instant) {
-        self.tell_all(|| Command::Start(t0)).await;
+        self.tell_all(|_| Command::Start(t0)).await;
     }
 
     /// Issues no further operation; what is in flight may go on for `grace`. `reason` is the account's word for what is
-    /// not generated because of it.
+    /// not generated because of it: all that is left of the assignments.
     pub(crate) async fn stop(&self, reason: &str, grace: Duration) {
-        self.tell_all(|| Command::Stop { reason: reason.to_owned(), grace }).await;
+        self.tell_all(|_| Command::Stop { reason: reason.to_owned(), rest: Rest::Counted, grace }).await;
     }
 
     /// Returns when a worker has ended its part; a seal then tells whether all have.
@@ -183,16 +199,41 @@ impl Engine {
             sealed.cpu_wait_permille = sealed.cpu_wait_permille.max(part_of_window(part.cpu_wait_us));
             sealed.users += part.users;
             sealed.finished &= part.finished;
+            sealed.lease_expired |= part.lease_expired;
         }
         self.sealed_until_us = now_us;
         Ok(sealed)
     }
 
-    async fn tell_all(&self, command: impl Fn() -> Command) {
-        for worker in &self.workers {
+    /// `command` gets the number of the worker.
+    async fn tell_all(&self, command: impl Fn(u32) -> Command) {
+        for (number, worker) in (0..).zip(&self.workers) {
             // A worker that is gone has nothing left to be told.
-            let _ = worker.commands.send(command()).await;
+            let _ = worker.commands.send(command(number)).await;
         }
+    }
+}
+
+/// What others have to do with its load: shares come and go, and a lease ends.
+impl Engine {
+    /// Takes on another assignment, whether the others have ended or not. Where it comes late (its `from` has passed), it
+    /// begins with what is due next; what was due before is counted as not generated, reason `late_assign`.
+    pub(crate) async fn assign(&self, assignment: &Assignment) {
+        let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        self.tell_all(|worker| Command::Assign(assignment.split(worker, workers))).await;
+    }
+
+    /// Ends an assignment at a moment of the run that is still to come: its users leave then, no arrival from then on is
+    /// its own, what is in flight has the grace of its phase. An earlier end that it has already stays.
+    pub(crate) async fn end_assignment(&self, generation: u32, until: Duration) {
+        self.tell_all(|_| Command::EndAssignment { generation, until }).await;
+    }
+
+    /// Nothing is issued from this moment on, none: no limit. Each worker looks at it whenever it is about to issue
+    /// something. Where it has passed, the load ends, reason `lease_expired`, and for good: what is left of
+    /// it enters no account here, the cursors say what that is.
+    pub(crate) fn lease(&self, until: Option<Instant>) {
+        self.lease.set(until);
     }
 }
 

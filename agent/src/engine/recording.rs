@@ -12,10 +12,13 @@ use tokio::time::Instant;
 use crate::clock::micros;
 use crate::transport::Progress;
 
+/// Iterations decided so far, by (generation of the assignment, scenario, phase).
+pub(super) type Cursors = BTreeMap<(u32, usize, usize), u64>;
+
 /// The recorder of one worker with what stands beside it.
 pub(super) struct Recording {
     recorder: RefCell<Recorder>,
-    cursors: RefCell<BTreeMap<(usize, usize), u64>>,
+    cursors: RefCell<Cursors>,
     users: Cell<u32>,
     raw_samples: RefCell<Option<BufWriter<File>>>,
 }
@@ -68,15 +71,14 @@ impl Recording {
         self.recorder.borrow_mut().seal_rooms()
     }
 
-    /// One more iteration of this worker's share was decided.
-    pub(super) fn decided(&self, phase: (usize, usize), iterations: u64) {
+    /// So many more iterations of an assignment were decided.
+    pub(super) fn decided(&self, phase: (u32, usize, usize), iterations: u64) {
         *self.cursors.borrow_mut().entry(phase).or_default() += iterations;
     }
 
-    /// Hands an operation to the transport.
-    pub(super) fn begin(self: &Rc<Self>, step: StepId, intended: Instant) -> Operation {
+    /// Hands an operation to the transport, at a moment that has just been read.
+    pub(super) fn begin(self: &Rc<Self>, step: StepId, intended: Instant, sent: Instant) -> Operation {
         self.recorder.borrow_mut().issued(step);
-        let sent = Instant::now();
         Operation {
             recording: Rc::clone(self),
             step,
@@ -100,7 +102,7 @@ impl Recording {
         self.users.get()
     }
 
-    pub(super) fn cursors(&self) -> BTreeMap<(usize, usize), u64> {
+    pub(super) fn cursors(&self) -> Cursors {
         self.cursors.borrow().clone()
     }
 
@@ -219,7 +221,7 @@ mod tests {
         let recording = Recording::new(1, None);
         let intended = Instant::now();
         advance(Duration::from_secs(2)).await;
-        let operation = recording.begin(STEP, intended);
+        let operation = recording.begin(STEP, intended, Instant::now());
         advance(Duration::from_millis(5)).await;
         operation.end(Instant::now(), Outcome::Ok);
         let sealed = recording.seal();
@@ -235,7 +237,7 @@ mod tests {
     async fn a_dropped_operation_is_aborted_at_its_age() {
         let recording = Recording::new(1, None);
         recording.scheduled(STEP, 1);
-        let operation = recording.begin(STEP, Instant::now());
+        let operation = recording.begin(STEP, Instant::now(), Instant::now());
         advance(Duration::from_millis(700)).await;
         drop(operation);
         let sealed = recording.seal();

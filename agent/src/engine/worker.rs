@@ -1,6 +1,5 @@
 //! A worker: one thread, one single-threaded runtime, its part of the agent's share.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::pin::pin;
@@ -8,31 +7,37 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_scenario::flow::HttpRequest;
-use groundswell_scenario::plan::ScenarioStart;
-use groundswell_scenario::{Plan, Scenario, Share};
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use groundswell_scenario::{Assignment, Plan, Scenario};
 use groundswell_stats::{Room, StepDelta, StepId};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::PrepareError;
-use super::phase;
-use super::recording::Recording;
+use super::assigned::{self, Assigned};
+use super::context::{Constants, Context, LEASE_EXPIRED, Rest, StopSignal};
+use super::lease::Lease;
+use super::recording::{Cursors, Recording};
 use super::render::{DataFeed, Templates};
 use crate::clock::{RunClock, micros};
 use crate::machine::thread_waited;
 use crate::timer::Timer;
-use crate::transport::{Clients, Request, Setup};
+use crate::transport::{Clients, Setup};
 
 /// What a worker is told.
 pub(super) enum Command {
     /// Start the load at T0.
     Start(Instant),
+    /// Work this off too.
+    Assign(Assignment),
+    /// End an assignment at this moment of the run.
+    EndAssignment { generation: u32, until: Duration },
     /// Issue nothing more; cut off what is still in flight after the grace.
-    Stop { reason: String, grace: Duration },
+    Stop { reason: String, rest: Rest, grace: Duration },
     /// Hand over what was measured.
     Seal(oneshot::Sender<WorkerSealed>),
 }
@@ -41,19 +46,23 @@ pub(super) enum Command {
 pub(super) struct WorkerSealed {
     pub(super) steps: BTreeMap<StepId, StepDelta>,
     pub(super) rooms: BTreeMap<String, Room>,
-    pub(super) cursors: BTreeMap<(usize, usize), u64>,
+    pub(super) cursors: Cursors,
     /// Since this worker's last seal.
     pub(super) window_us: u64,
     pub(super) cpu_us: u64,
     pub(super) cpu_wait_us: u64,
     pub(super) users: u32,
+    /// All its assignments so far have ended.
     pub(super) finished: bool,
+    pub(super) lease_expired: bool,
 }
 
 /// What a worker is made of; it crosses to the worker's thread.
 pub(super) struct WorkerSpec {
     pub(super) plan: Arc<Plan>,
-    pub(super) share: Share,
+    /// The worker's part of the first one.
+    pub(super) assignment: Assignment,
+    pub(super) lease: Lease,
     pub(super) setup: Setup,
     pub(super) raw_samples: Option<File>,
 }
@@ -68,60 +77,8 @@ impl WorkerSpec {
     pub(super) fn prepare(self) -> Result<PreparedWorker, PrepareError> {
         let templates = Templates::of(&self.plan)?;
         // The worker makes its own on its own thread; what can fail there fails here first.
-        Clients::new(self.setup.clone(), &self.share)?;
+        Clients::new(self.setup.clone(), &self.assignment.share)?;
         Ok(PreparedWorker { spec: self, templates })
-    }
-}
-
-/// The built requests of one slot: steps of the same name share it, so each is known by its place in the plan.
-pub(super) type Constants = RefCell<Vec<(*const HttpRequest, Rc<Request>)>>;
-
-/// What all tasks of a worker share.
-pub(super) struct Context {
-    pub(super) plan: Arc<Plan>,
-    pub(super) share: Share,
-    pub(super) clock: RunClock,
-    pub(super) timer: Timer,
-    pub(super) recording: Rc<Recording>,
-    pub(super) templates: Templates,
-    pub(super) data: Vec<DataFeed>,
-    pub(super) stop: Rc<StopSignal>,
-    /// Requests without templates, built once, by scenario and slot.
-    pub(super) constant_requests: Vec<Vec<Constants>>,
-    pub(super) clients: Clients,
-    ended: Vec<CancellationToken>,
-}
-
-/// "Issue nothing more", with the reason for the account.
-#[derive(Default)]
-pub(super) struct StopSignal {
-    token: CancellationToken,
-    reason: RefCell<Option<&'static str>>,
-}
-
-impl StopSignal {
-    /// The reason, once stopped.
-    pub(super) fn reason(&self) -> Option<&'static str> {
-        *self.reason.borrow()
-    }
-
-    fn stop(&self, reason: &str) {
-        // Reasons are few and known; one that a newer coordinator made up is still a stop.
-        let known = ["interrupted", "threshold", "agent_lost", "coordinator_lost", "client_gone", "start_failed"];
-        let reason = known.into_iter().find(|known| *known == reason).unwrap_or("stopped");
-        self.reason.borrow_mut().get_or_insert(reason);
-        self.token.cancel();
-    }
-}
-
-impl Context {
-    /// Waits until the deadline; false when the run was stopped before it.
-    pub(super) async fn pause_until(&self, deadline: Instant) -> bool {
-        tokio::select! {
-            biased;
-            () = self.stop.token.cancelled() => false,
-            () = self.timer.sleep_until(deadline) => true,
-        }
     }
 }
 
@@ -137,9 +94,9 @@ pub(super) fn run(worker: PreparedWorker, commands: mpsc::Receiver<Command>, fin
     runtime.block_on(serve(worker, commands, finished));
 }
 
-async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
+pub(super) async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
     let PreparedWorker { mut spec, templates } = worker;
-    let clients = match Clients::new(spec.setup, &spec.share) {
+    let clients = match Clients::new(spec.setup.clone(), &spec.assignment.share) {
         Ok(clients) => clients,
         Err(error) => {
             tracing::error!(%error, "a worker's HTTP client can't be set up");
@@ -147,73 +104,148 @@ async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<Command>, fi
         }
     };
     let recording = Recording::new(spec.plan.steps.len(), spec.raw_samples.take());
-    let stop = Rc::new(StopSignal::default());
-    // Until Start there is only this: seals (empty ones) and a stop.
-    let mut cpu = CpuMeter::new();
-    let t0 = loop {
-        match commands.recv().await {
-            Some(Command::Start(t0)) => break t0,
-            Some(Command::Stop { reason, .. }) => stop.stop(&reason),
-            Some(Command::Seal(answer)) => {
-                let _ = answer.send(sealed(&recording, &mut cpu, stop.reason().is_some()));
-            }
-            None => return,
-        }
-    };
+    let mut before = BeforeStart { recording, cpu: CpuMeter::new(), stop: Rc::default(), added: Vec::new() };
+    let Some(t0) = before.wait(&mut spec.assignment, &mut commands).await else { return };
+    let BeforeStart { recording, cpu, stop, added } = before;
     let slots = |scenario: &Scenario| vec![Constants::default(); scenario.timed_steps as usize];
     let constant_requests = spec.plan.scenarios.iter().map(slots).collect();
     let context = Rc::new(Context {
-        data: spec.plan.data.iter().map(|set| DataFeed::new(set, &spec.share)).collect(),
-        ended: spec.plan.scenarios.iter().map(|_| CancellationToken::new()).collect(),
+        data: spec.plan.data.iter().map(|set| DataFeed::new(set, &spec.assignment.share)).collect(),
         plan: spec.plan,
-        share: spec.share,
         clock: RunClock::new(t0),
         timer: Timer::new(),
-        recording: Rc::clone(&recording),
+        recording,
         templates,
-        stop: Rc::clone(&stop),
+        stop,
+        lease: spec.lease,
         constant_requests,
         clients,
     });
-    let mut load = Some(Box::pin(all_scenarios(Rc::clone(&context))));
-    let mut driver = pin!(context.timer.drive());
-    let mut cut_off_at: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            command = commands.recv() => match command {
-                None => return,
-                Some(Command::Start(_)) => {}
-                Some(Command::Stop { reason, grace }) => {
-                    stop.stop(&reason);
-                    cut_off_at = Some(Instant::now() + grace);
+    let mut work = Work::new(context, cpu);
+    for assignment in std::iter::once(spec.assignment).chain(added) {
+        work.begin(assignment);
+    }
+    work.serve(commands, finished).await;
+}
+
+/// A worker until T0 is known: it only takes in what it is told.
+struct BeforeStart {
+    recording: Rc<Recording>,
+    cpu: CpuMeter,
+    stop: Rc<StopSignal>,
+    /// Assignments beside the first.
+    added: Vec<Assignment>,
+}
+
+impl BeforeStart {
+    /// T0; none where there will be no start.
+    async fn wait(&mut self, first: &mut Assignment, commands: &mut mpsc::Receiver<Command>) -> Option<Instant> {
+        loop {
+            match commands.recv().await? {
+                Command::Start(t0) => return Some(t0),
+                Command::Assign(assignment) => self.added.push(assignment),
+                Command::EndAssignment { generation, until } => {
+                    let all = std::iter::once(&mut *first).chain(&mut self.added);
+                    for assignment in all.filter(|assignment| assignment.generation == generation) {
+                        assignment.until = Some(assignment.until.map_or(until, |known| known.min(until)));
+                    }
                 }
-                Some(Command::Seal(answer)) => {
-                    let _ = answer.send(sealed(&recording, &mut cpu, load.is_none()));
+                Command::Stop { reason, rest, .. } => self.stop.stop(&reason, rest),
+                Command::Seal(answer) => {
+                    let finished = self.stop.reason().is_some();
+                    let _ = answer.send(sealed(&self.recording, &mut self.cpu, &self.stop, finished));
                 }
-            },
-            () = &mut driver => {}
-            () = ended(&mut load) => {
-                let _ = finished.send(()).await;
-            }
-            () = deadline(cut_off_at), if load.is_some() => {
-                // Dropping the tasks counts every operation in flight as aborted.
-                load = None;
-                let _ = finished.send(()).await;
             }
         }
     }
 }
 
-/// Returns once, when the load has ended; then never again.
-async fn ended(load: &mut Option<std::pin::Pin<Box<impl Future<Output = ()>>>>) {
-    match load {
-        Some(running) => {
-            running.await;
-            *load = None;
-        }
-        None => std::future::pending().await,
+/// A worker from the start on.
+struct Work {
+    context: Rc<Context>,
+    cpu: CpuMeter,
+    assigned: Vec<Rc<Assigned>>,
+    /// One for each assignment that has not ended.
+    load: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    cut_off_at: Option<Instant>,
+}
+
+impl Work {
+    fn new(context: Rc<Context>, cpu: CpuMeter) -> Self {
+        Work { context, cpu, assigned: Vec::new(), load: FuturesUnordered::new(), cut_off_at: None }
     }
+
+    fn begin(&mut self, assignment: Assignment) {
+        let assigned = Assigned::new(assignment, self.context.plan.scenarios.len());
+        self.assigned.push(Rc::clone(&assigned));
+        self.load.push(assigned::run(Rc::clone(&self.context), assigned).boxed_local());
+    }
+
+    async fn serve(mut self, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
+        let context = Rc::clone(&self.context);
+        let mut driver = pin!(context.timer.drive());
+        let mut lease = JoinSet::new();
+        lease.spawn_local(watch_lease(Rc::clone(&context)));
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    None => return,
+                    Some(command) => self.told(command),
+                },
+                () = &mut driver => {}
+                Some(()) = self.load.next(), if !self.load.is_empty() => self.tell_if_finished(finished),
+                () = deadline(self.cut_off_at), if !self.load.is_empty() => {
+                    self.cut_off().await;
+                    self.tell_if_finished(finished);
+                }
+            }
+        }
+    }
+
+    /// Drops all tasks, which counts every operation in flight as aborted.
+    async fn cut_off(&mut self) {
+        self.load.clear();
+        // The tasks are dropped only when the runtime comes to them, some at a time. Each of them holds its assignment; a
+        // seal before the last of them is gone would miss operations that nobody asks for again.
+        while self.assigned.iter().any(|assigned| Rc::strong_count(assigned) > 1) {
+            yield_now().await;
+        }
+    }
+
+    fn tell_if_finished(&self, finished: &mpsc::Sender<()>) {
+        if self.load.is_empty() {
+            // One that finds no room is one of several: at each of them the owner looks at all workers.
+            let _ = finished.try_send(());
+        }
+    }
+
+    fn told(&mut self, command: Command) {
+        match command {
+            Command::Start(_) => {}
+            Command::Assign(assignment) => self.begin(assignment),
+            Command::EndAssignment { generation, until } => {
+                for assigned in self.assigned.iter().filter(|assigned| assigned.generation() == generation) {
+                    assigned.end(until);
+                }
+                self.context.stop.look_again();
+            }
+            Command::Stop { reason, rest, grace } => {
+                self.context.stop.stop(&reason, rest);
+                self.cut_off_at = Some(Instant::now() + grace);
+            }
+            Command::Seal(answer) => {
+                let Context { recording, stop, .. } = &*self.context;
+                let _ = answer.send(sealed(recording, &mut self.cpu, stop, self.load.is_empty()));
+            }
+        }
+    }
+}
+
+/// Ends the load of a worker that has nothing to issue when the lease runs out.
+async fn watch_lease(context: Rc<Context>) {
+    context.lease.expired().await;
+    context.stop.stop(LEASE_EXPIRED, Rest::HandedOn);
 }
 
 async fn deadline(at: Option<Instant>) {
@@ -223,28 +255,7 @@ async fn deadline(at: Option<Instant>) {
     }
 }
 
-async fn all_scenarios(context: Rc<Context>) {
-    let scenarios = (0..context.plan.scenarios.len()).map(|index| scenario(Rc::clone(&context), index));
-    futures_util::future::join_all(scenarios).await;
-}
-
-async fn scenario(context: Rc<Context>, index: usize) {
-    let scenario = &context.plan.scenarios[index];
-    let origin = match &scenario.start {
-        ScenarioStart::At(offset) => context.clock.at(*offset),
-        ScenarioStart::AfterEnd(predecessors) => {
-            for predecessor in predecessors {
-                context.ended[*predecessor].cancelled().await;
-            }
-            Instant::now()
-        }
-    };
-    let phases = (0..scenario.phases.len()).map(|phase| phase::run(Rc::clone(&context), index, phase, origin));
-    futures_util::future::join_all(phases).await;
-    context.ended[index].cancel();
-}
-
-fn sealed(recording: &Recording, cpu: &mut CpuMeter, finished: bool) -> WorkerSealed {
+fn sealed(recording: &Recording, cpu: &mut CpuMeter, stop: &StopSignal, finished: bool) -> WorkerSealed {
     let CpuLap { window_us, cpu_us, cpu_wait_us } = cpu.lap();
     WorkerSealed {
         steps: recording.seal(),
@@ -255,6 +266,7 @@ fn sealed(recording: &Recording, cpu: &mut CpuMeter, finished: bool) -> WorkerSe
         cpu_wait_us,
         users: recording.users(),
         finished,
+        lease_expired: stop.reason() == Some(LEASE_EXPIRED),
     }
 }
 

@@ -1,26 +1,28 @@
-//! One run at this agent: armed, started, sealed once a second, done.
+//! One run at this agent: armed, started, sealed once a second, done, delivered.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_proto::v1::agent_message::Kind as Say;
-use groundswell_proto::v1::{self, Arm, Done, Health, Ready, Started, TargetChecked};
-use groundswell_scenario::{Plan, PlanSource, Share};
-use groundswell_stats::Delta;
+use groundswell_proto::v1::{self, Arm, Done, End, Held, Ready, Released, Started, TargetChecked};
+use groundswell_scenario::{Assignment, Plan, PlanSource};
 use tokio::time::{Instant, sleep_until};
 
 use super::AgentOptions;
+use super::link::Link;
+use super::window::Window;
 use crate::clock::{ClockSync, RunClock};
-use crate::engine::{Engine, EngineOptions, Sealed, source};
+use crate::delivery::{Answer, Holdings, Outbox, Torn};
+use crate::engine::{Engine, EngineOptions};
 use crate::preflight::foresee;
 
 /// A delta is sealed at every whole second of the run.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
-/// Deltas on the wire without an acknowledgement; beyond it, what is sealed is merged into one that waits.
-const WINDOW: u64 = 8;
 /// Operations in flight may go on for so long when the agent itself is asked to stop.
 const LEAVE_GRACE: Duration = Duration::from_millis(500);
+/// Room for messages beside the deltas of the window.
+const ROOM: usize = 16;
 
 /// What a job has to do.
 pub(super) enum Due {
@@ -37,20 +39,34 @@ pub(super) struct Job {
     run_id: String,
     incarnation: u64,
     engine: Engine,
-    clock: Option<RunClock>,
+    /// How long it may issue after the last answered heartbeat was sent.
+    issue_limit: Duration,
+    /// Until when it may issue.
+    until: Option<Instant>,
+    start: Option<Kept>,
     next_seal: Option<Instant>,
-    seq: u64,
-    acknowledged: u64,
-    /// Sealed but not yet sent, merged.
-    waiting: Option<Delta>,
+    outbox: Outbox<Window>,
+    holdings: Holdings,
     checking: Option<Check>,
     /// Why this agent leaves before the end.
     leaving: Option<&'static str>,
-    done: bool,
+    lease_expired: bool,
+    /// Said once all deltas are on the way, and again in every session until the run is released.
+    done: Option<Done>,
+    done_said: bool,
+}
+
+/// The start that this agent keeps.
+struct Kept {
+    clock: RunClock,
+    t0: Instant,
+    /// On the coordinator's clock.
+    t0_us: u64,
+    said: Started,
 }
 
 impl Job {
-    /// Compiles the plan and starts the workers, or says why not.
+    /// Compiles the plan and starts the workers, or says why not. Takes a while for a large plan.
     pub(super) fn arm(arm: Arm, options: &AgentOptions, incarnation: u64) -> (Option<Job>, Ready) {
         let run_id = arm.run_id.clone();
         match Self::try_arm(arm, options, incarnation) {
@@ -67,50 +83,88 @@ impl Job {
         if plan.hash != hash {
             return Err(format!("the plan's hash is {} here but {hash} at the coordinator", plan.hash));
         }
-        let share = arm.share.ok_or("the coordinator sent no share")?;
-        let share = Share::try_from(share).map_err(|error| error.to_string())?;
-        let warnings = foresee(&plan, &share, options.workers).lacks;
+        let assignment = arm.assignment.ok_or("the coordinator sent no assignment")?;
+        let assignment = Assignment::try_from(assignment).map_err(|error| error.to_string())?;
+        let warnings = foresee(&plan, &assignment.share, options.workers).lacks;
         let options = EngineOptions {
             workers: options.workers,
             agent: options.name.clone(),
             raw_samples: options.raw_samples.clone(),
         };
-        let engine = Engine::prepare(Arc::new(plan), &share, &options).map_err(|error| error.to_string())?;
+        let issue_limit = plan.continuity.issue_limit();
+        let engine = Engine::prepare(Arc::new(plan), &assignment, &options).map_err(|error| error.to_string())?;
+        let mut holdings = Holdings::default();
+        holdings.give(assignment);
         let job = Job {
             run_id: arm.run_id,
             incarnation,
             engine,
-            clock: None,
+            issue_limit,
+            until: None,
+            start: None,
             next_seal: None,
-            seq: 0,
-            acknowledged: 0,
-            waiting: None,
+            outbox: Outbox::new(),
+            holdings,
             checking: None,
             leaving: None,
-            done: false,
+            lease_expired: false,
+            done: None,
+            done_said: false,
         };
         Ok((job, warnings))
     }
 
-    pub(super) fn is(&self, run_id: &str) -> bool {
-        self.run_id == run_id
+    pub(super) fn is(&self, run_id: &str, incarnation: u64) -> bool {
+        self.run_id == run_id && self.incarnation == incarnation
+    }
+
+    pub(super) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    pub(super) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// Can the coordinator learn anything of it in another session? What never started is over with its session.
+    pub(super) fn has_started(&self) -> bool {
+        self.start.is_some()
+    }
+
+    /// Did it stop because it heard nothing of the coordinator for too long?
+    pub(super) fn lease_expired(&self) -> bool {
+        self.lease_expired
+    }
+
+    /// Its load is over; what is left is to deliver.
+    pub(super) fn is_done(&self) -> bool {
+        self.done.is_some()
+    }
+
+    pub(super) fn held(&self) -> Held {
+        Held { run_id: self.run_id.clone(), incarnation: self.incarnation, last_seq: self.outbox.last_seq() }
     }
 
     pub(super) fn check_target(&mut self) {
         self.checking = Some(Box::pin(self.engine.check_target()));
     }
 
-    pub(super) async fn start(&mut self, t0_us: u64, sync: &ClockSync) -> Started {
+    /// Keeps a start that is ahead. One that has passed is kept only by an agent that joins a run under way: what is
+    /// given to it begins later.
+    pub(super) async fn start(&mut self, t0_us: u64, sync: &ClockSync, answered: Option<Instant>) -> Started {
         let mut started = Started {
             run_id: self.run_id.clone(),
             clock_bound_us: sync.bound_us().unwrap_or(0),
             problem: String::new(),
         };
+        let joins_later = self.holdings.assignments().all(|assignment| !assignment.is_initial());
         match sync.local(t0_us) {
-            Some(t0) if t0 > Instant::now() => {
+            Some(t0) if t0 > Instant::now() || joins_later => {
+                self.granted(answered.unwrap_or_else(Instant::now));
                 self.engine.start(t0).await;
-                self.clock = Some(RunClock::new(t0));
-                self.next_seal = Some(t0 + SEAL_EVERY);
+                let clock = RunClock::new(t0);
+                self.start = Some(Kept { clock, t0, t0_us, said: started.clone() });
+                self.next_seal = Some(self.following_second());
             }
             Some(_) => started.problem = "the start had passed when it arrived".to_owned(),
             None => started.problem = "this agent has no estimate of the coordinator's clock".to_owned(),
@@ -118,34 +172,107 @@ impl Job {
         started
     }
 
+    /// A heartbeat that was sent then was answered. A limit that has passed stays passed: the share may have another
+    /// owner by now.
+    pub(super) fn granted(&mut self, sent: Instant) {
+        let now = Instant::now();
+        let until = sent + self.issue_limit;
+        if self.until.is_none_or(|before| now < before && until > before) {
+            self.until = Some(until);
+            self.engine.lease(self.until);
+        }
+    }
+
+    /// More load.
+    pub(super) async fn assign(&mut self, assignment: Assignment) {
+        if self.done.is_none() && self.holdings.give(assignment.clone()) {
+            self.engine.assign(&assignment).await;
+        }
+    }
+
+    /// Less load.
+    pub(super) async fn end(&mut self, end: End) -> Option<Say> {
+        let instead = end.instead.map(Assignment::try_from).transpose().ok()?;
+        let at = Duration::from_micros(end.until_run_us);
+        let now = Duration::from_micros(self.start.as_ref()?.clock.now_us());
+        let held = |holdings: &Holdings| holdings.assignments().count();
+        let before = held(&self.holdings);
+        let answer = self.holdings.end(end.generation, at, instead.clone(), now);
+        if answer == Answer::Released {
+            self.engine.end_assignment(end.generation, at).await;
+            if let Some(instead) = instead.filter(|_| held(&self.holdings) > before) {
+                self.engine.assign(&instead).await;
+            }
+        }
+        let (run_id, generation) = (self.run_id.clone(), end.generation);
+        let accepted = answer == Answer::Released;
+        Some(Say::Released(Released { run_id, generation, until_run_us: end.until_run_us, accepted }))
+    }
+
     pub(super) async fn stop(&mut self, reason: &str, grace: Duration) {
         self.engine.stop(reason, grace).await;
-        if self.clock.is_none() {
+        if self.start.is_none() {
             // Nothing was started, so there is nothing to wait for.
             self.next_seal = Some(Instant::now());
         }
     }
 
-    /// The agent was asked to end: its load stops, and what it measured is sent.
-    pub(super) async fn leave(&mut self) {
+    /// The agent was asked to end. Whoever takes its load over needs a moment to begin; the coordinator says when.
+    pub(super) fn leaving(&mut self) -> Say {
         self.leaving = Some("the agent was asked to stop");
-        self.stop("agent_left", LEAVE_GRACE).await;
+        Say::Leaving(v1::Leaving { run_id: self.run_id.clone() })
     }
 
-    pub(super) fn acknowledged(&mut self, upto: u64) {
-        self.acknowledged = self.acknowledged.max(upto.min(self.seq));
+    /// Nobody took its load over in time.
+    pub(super) async fn leave_now(&mut self) {
+        if self.done.is_none() {
+            self.stop("agent_left", LEAVE_GRACE).await;
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, upto: u64) -> Result<(), Torn> {
+        self.outbox.acknowledged(upto)
+    }
+
+    pub(super) fn expected(&mut self, seq: u64) -> Result<(), Torn> {
+        self.outbox.expected(seq)
+    }
+
+    pub(super) fn session_lost(&mut self) {
+        self.outbox.session_lost();
+        self.done_said = false;
+    }
+
+    /// A new session has begun; says again what the coordinator may not know.
+    pub(super) fn resumed(&mut self, acknowledged: u64, link: &Link) -> Result<(), Torn> {
+        self.outbox.resumed(acknowledged)?;
+        if let Some(kept) = &self.start {
+            link.say(Say::Started(kept.said.clone()));
+        }
+        if self.leaving.is_some() && self.done.is_none() {
+            link.say(self.leaving());
+        }
+        self.deliver(link);
+        Ok(())
+    }
+
+    /// Hands to the link what may go out now.
+    pub(super) fn deliver(&mut self, link: &Link) {
+        while link.has_room(ROOM)
+            && let Some((seq, figures)) = self.outbox.next(|_, window| window.pack())
+        {
+            let delta = v1::Delta { run_id: self.run_id.clone(), incarnation: self.incarnation, seq, figures };
+            link.say(Say::Delta(delta));
+        }
+        if self.done.is_some() && !self.done_said && !self.outbox.has_waiting() && link.has_room(ROOM) {
+            let last_seq = self.outbox.last_seq();
+            self.done_said = self.done.clone().is_some_and(|done| link.say(Say::Done(Done { last_seq, ..done })));
+        }
     }
 
     /// Waits until this job has something to do. Dropping the wait loses nothing: sealing is done by [`Job::act`], which
     /// must run to its end, because what was sealed has left the recorders.
-    pub(super) async fn due(job: Option<&mut Job>) -> Due {
-        match job {
-            Some(job) => job.wait().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn wait(&mut self) -> Due {
+    pub(super) async fn due(&mut self) -> Due {
         let Job { engine, checking, next_seal, .. } = self;
         tokio::select! {
             result = outcome(checking) => Due::Checked(result),
@@ -157,86 +284,55 @@ impl Job {
         }
     }
 
-    /// Does what is due; returns what the coordinator has to hear of it.
-    pub(super) async fn act(&mut self, due: Due) -> Vec<Say> {
+    /// Does what is due; returns what the coordinator has to hear of it beside deltas.
+    pub(super) async fn act(&mut self, due: Due, sync: &ClockSync) -> Option<Say> {
         match due {
             Due::Checked(result) => {
                 self.checking = None;
                 let problem = result.err().unwrap_or_default();
-                vec![Say::TargetChecked(TargetChecked { run_id: self.run_id.clone(), problem })]
+                Some(Say::TargetChecked(TargetChecked { run_id: self.run_id.clone(), problem }))
             }
-            Due::Seal => self.seal().await,
+            Due::Seal => {
+                self.seal(sync).await;
+                None
+            }
         }
     }
 
     fn following_second(&self) -> Instant {
-        match &self.clock {
-            Some(clock) => clock.at(Duration::from_secs(clock.now_us() / 1_000_000 + 1)),
+        match &self.start {
+            Some(Kept { clock, .. }) => clock.at(Duration::from_secs(clock.now_us() / 1_000_000 + 1)),
             None => Instant::now() + SEAL_EVERY,
         }
     }
 
-    async fn seal(&mut self) -> Vec<Say> {
-        if self.done {
-            return Vec::new();
+    async fn seal(&mut self, sync: &ClockSync) {
+        if self.done.is_some() {
+            return;
         }
-        let now_us = self.clock.filter(RunClock::started).map_or(0, |clock| clock.now_us());
+        let started = self.start.as_ref().filter(|kept| kept.clock.started());
+        let now_us = started.map_or(0, |kept| kept.clock.now_us());
+        let agreement = self.start.as_ref().and_then(|kept| sync.agreement(kept.t0_us, kept.t0));
         let sealed = match self.engine.seal(now_us).await {
             Ok(sealed) => sealed,
-            Err(error) => return vec![self.finished(format!("counts can't be added: {error}"))],
+            Err(error) => return self.finish(format!("counts can't be added: {error}")),
         };
-        match &mut self.waiting {
-            None => self.waiting = Some(sealed.delta.clone()),
-            Some(waiting) => {
-                if let Err(error) = waiting.add(&sealed.delta) {
-                    return vec![self.finished(format!("counts can't be added: {error}"))];
-                }
-            }
+        let finished = sealed.finished;
+        self.lease_expired |= sealed.lease_expired;
+        if let Err(error) = self.outbox.seal(Window::new(sealed, agreement.unwrap_or_default())) {
+            return self.finish(format!("counts can't be added: {error}"));
         }
-        let mut said = Vec::new();
-        if sealed.finished || self.seq - self.acknowledged < WINDOW {
-            said.extend(self.waiting.take().map(|delta| self.delta(&delta, &sealed)));
+        if finished {
+            let expired = "it heard nothing of the coordinator for as long as the plan allows, and stopped";
+            self.finish(if self.lease_expired { expired.to_owned() } else { String::new() });
         }
-        if sealed.finished {
-            said.push(self.finished(String::new()));
-        }
-        said
     }
 
-    fn delta(&mut self, delta: &Delta, sealed: &Sealed) -> Say {
-        self.seq += 1;
-        let health = Health {
-            cpu_permille: sealed.cpu_permille,
-            users: sealed.users,
-            cpu_wait_permille: sealed.cpu_wait_permille,
-            steal_permille: sealed.machine.steal_permille,
-            throttled_permille: sealed.machine.throttled_permille,
-            machine_permille: sealed.machine.busy_permille,
-        };
-        let cursors = sealed.cursors.iter().map(|((scenario, phase), decided)| v1::Cursor {
-            scenario: u32::try_from(*scenario).unwrap_or(u32::MAX),
-            phase: u32::try_from(*phase).unwrap_or(u32::MAX),
-            decided: *decided,
-        });
-        let figures = v1::Figures {
-            health: Some(health),
-            cursors: cursors.collect(),
-            source: source(),
-            ..v1::Figures::from(delta)
-        };
-        Say::Delta(v1::Delta {
-            run_id: self.run_id.clone(),
-            incarnation: self.incarnation,
-            seq: self.seq,
-            figures: figures.pack(),
-        })
-    }
-
-    fn finished(&mut self, problem: String) -> Say {
-        self.done = true;
+    fn finish(&mut self, problem: String) {
         self.next_seal = None;
         let problem = if problem.is_empty() { self.leaving.unwrap_or_default().to_owned() } else { problem };
-        Say::Done(Done { run_id: self.run_id.clone(), last_seq: self.seq, problem })
+        let (run_id, incarnation) = (self.run_id.clone(), self.incarnation);
+        self.done = Some(Done { run_id, last_seq: 0, problem, incarnation });
     }
 }
 

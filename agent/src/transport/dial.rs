@@ -125,6 +125,8 @@ impl Dialler {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "no source address of this family"));
         };
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // The port is chosen here, so one source address has as many connections as there are ports, whatever the number
+        // of targets. IP_BIND_ADDRESS_NO_PORT would leave it to the connect, but no library offers that without unsafe.
         socket.bind(SocketAddr::new(*source, 0))?;
         socket.connect(address).await
     }

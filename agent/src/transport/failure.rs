@@ -70,44 +70,35 @@ impl Failure {
         Failure::class(class)
     }
 
-    /// The class of an error that wraps others: the first I/O or TLS error in its chain decides.
+    /// The class of an error that wraps others: the first I/O, TLS or HTTP/2 error in its chain decides.
     pub(crate) fn of_chain(error: &(dyn Error + 'static), otherwise: &'static str) -> Self {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                return Failure::class(class_of_tls(tls));
-            }
-            if let Some(class) = error.downcast_ref::<h2::Error>().and_then(class_of_http2) {
-                return Failure::class(class);
-            }
-            if error.is::<HeadTooLarge>() {
-                return Failure::class("headers_too_large");
-            }
-            if let Some(io) = error.downcast_ref::<io::Error>() {
-                // An I/O error may carry one of the others.
-                return match io.get_ref() {
-                    Some(inner)
-                        if io.raw_os_error().is_none() && !matches!(io.kind(), io::ErrorKind::UnexpectedEof) =>
-                    {
-                        Failure::of_inner(inner, io, otherwise)
-                    }
-                    _ => Failure::of_io(io, otherwise),
-                };
-            }
-            next = error.source();
-        }
-        Failure::class(otherwise)
+        Failure::known(error, otherwise).unwrap_or_else(|| Failure::class(otherwise))
     }
 
-    fn of_inner(inner: &(dyn Error + Send + Sync + 'static), io: &io::Error, otherwise: &'static str) -> Self {
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            Failure::class(class_of_tls(tls))
-        } else if inner.is::<HeadTooLarge>() {
-            Failure::class("headers_too_large")
-        } else {
-            Failure::of_io(io, otherwise)
+    fn known(error: &(dyn Error + 'static), otherwise: &'static str) -> Option<Self> {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(Failure::class(class_of_tls(tls)));
         }
+        if let Some(class) = error.downcast_ref::<h2::Error>().and_then(class_of_http2) {
+            return Some(Failure::class(class));
+        }
+        if error.is::<HeadTooLarge>() {
+            return Some(Failure::class("headers_too_large"));
+        }
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // It may carry one of the others, also within another of its kind, and its source is then what stands behind that.
+            let carried = io.get_ref().and_then(|inner| Failure::known(inner, otherwise));
+            return Some(carried.unwrap_or_else(|| Failure::of_io(io, otherwise)));
+        }
+        Failure::known(error.source()?, otherwise)
     }
+}
+
+/// Whether hyper only says that a connection ended; the reason, if there is one, stands elsewhere.
+pub(super) fn is_end_of_connection(error: &hyper::Error) -> bool {
+    // A request that waits for its turn on an HTTP/2 connection is dropped with it, which hyper takes for the user's doing.
+    let is_dropped = || error.is_user() && error.to_string().contains("dispatch task is gone");
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_dropped()
 }
 
 /// A target that sends and sends, and no end of the head of its response.
@@ -122,10 +113,18 @@ fn class_of_http2(error: &h2::Error) -> Option<&'static str> {
     }
     Some(match error.reason() {
         Some(h2::Reason::REFUSED_STREAM) => "http2_refused",
+        Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() && is_about_a_head(error) => "headers_too_large",
         _ if error.is_go_away() && error.is_remote() => "http2_goaway",
         _ if error.is_reset() && error.is_remote() => "http2_reset",
         _ => "protocol",
     })
+}
+
+/// Which flood it was that the library ended: only the words that it sends to the target say that. A head that is not
+/// quite so large is a mere `PROTOCOL_ERROR`, as one that is malformed.
+fn is_about_a_head(error: &h2::Error) -> bool {
+    let said = error.to_string();
+    said.contains("too_many_continuations") || said.contains("header_list_way_too_large")
 }
 
 /// What went wrong in a TLS handshake, as far as a person would do something else about it.
@@ -159,6 +158,9 @@ fn own_limit(error: &io::Error) -> Option<&'static str> {
         (Errno::MFILE, "too_many_open_files"),
         (Errno::NFILE, "too_many_open_files"),
         (Errno::ADDRNOTAVAIL, "no_free_port"),
+        // Of a bind to a source address: a port is chosen for it there and then. That the address is this machine's was
+        // seen before the load began.
+        (Errno::ADDRINUSE, "no_free_port"),
         (Errno::NOBUFS, "no_memory_for_sockets"),
         (Errno::NOMEM, "no_memory_for_sockets"),
     ];
@@ -171,13 +173,21 @@ mod tests {
 
     #[test]
     fn limits_of_this_machine_are_not_errors_of_the_target() {
-        for (errno, class) in [(24, "too_many_open_files"), (23, "too_many_open_files"), (99, "no_free_port")] {
+        let limits = [
+            (24, "too_many_open_files"),
+            (23, "too_many_open_files"),
+            (98, "no_free_port"),
+            (99, "no_free_port"),
+            (105, "no_memory_for_sockets"),
+        ];
+        for (errno, class) in limits {
             let failure = Failure::of_chain(&io::Error::from_raw_os_error(errno), "connect_failed");
             assert_eq!(failure, Failure::Unsent(ErrorClass::new(class)));
         }
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, expired);
         assert_eq!(Failure::of_chain(&wrapped, "tls"), Failure::class("tls_certificate_expired"));
+        assert_eq!(Failure::of_chain(&io::Error::other(wrapped), "tls"), Failure::class("tls_certificate_expired"));
         let cases = [
             (io::Error::from_raw_os_error(111), "connection_refused"),
             (io::Error::from_raw_os_error(104), "connection_reset"),

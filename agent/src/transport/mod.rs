@@ -48,6 +48,9 @@ use crate::clock::micros;
 const MAX_KEPT_BODY_BYTES: usize = 16 << 20;
 /// Largest head of a response, and most that a target may send before its head is complete.
 const MAX_HEAD_BYTES: usize = 256 << 10;
+/// The same over HTTP/2, where names and values count as they are when unpacked, and 32 bytes more for each pair
+/// (RFC 9113, section 6.5.2).
+const MAX_HTTP2_HEAD_BYTES: u32 = 64 << 10;
 
 /// Carries one request and its response: no redirect, no retry that the plan does not ask for, so the target sees each
 /// at most once.

@@ -8,16 +8,20 @@ use http::header::{AUTHORIZATION, COOKIE};
 use reqwest::{Proxy, redirect};
 use tokio::time::Instant;
 
-use super::failure::Stage;
+use super::failure::{Stage, is_end_of_connection};
 use super::resolve::Resolver;
 use super::tls::Tls;
-use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Payload, Progress, Request, Response, spend};
+use super::{
+    Extra, Failure, HttpTransport, MAX_HTTP2_HEAD_BYTES, MAX_KEPT_BODY_BYTES, Payload, Progress, Request, Response,
+    spend,
+};
 
 /// One reqwest client: one owner of connections.
 #[derive(Debug, Clone)]
 pub(super) struct Reqwest {
     client: reqwest::Client,
     max_body: u64,
+    has_proxy: bool,
 }
 
 impl Reqwest {
@@ -35,6 +39,7 @@ impl Reqwest {
             .retry(reqwest::retry::never())
             .no_proxy()
             .tcp_nodelay(true)
+            .http2_max_header_list_size(MAX_HTTP2_HEAD_BYTES)
             .dns_resolver(resolver.clone());
         builder = match options.version {
             HttpVersion::Auto => builder,
@@ -55,7 +60,8 @@ impl Reqwest {
         let bind = &options.network.bind;
         let turn = number.checked_rem(bind.len() as u64).and_then(|turn| usize::try_from(turn).ok());
         builder = builder.local_address(turn.and_then(|turn| bind.get(turn)).copied());
-        Ok(Reqwest { client: builder.build()?, max_body: options.max_body.unwrap_or(u64::MAX) })
+        let (max_body, has_proxy) = (options.max_body.unwrap_or(u64::MAX), options.proxy.is_some());
+        Ok(Reqwest { client: builder.build()?, max_body, has_proxy })
     }
 
     async fn head(
@@ -82,7 +88,15 @@ impl Reqwest {
         let answer = builder.send().await;
         progress.bytes_sent += request.payload.known_length().unwrap_or(0);
         progress.bytes_sent += streamed.map_or(0, |streamed| streamed.load(Ordering::Relaxed));
-        let response = answer.map_err(|error| classify(&error))?;
+        let response = answer.map_err(|error| {
+            let failure = classify(&error);
+            let is_closed = failure.is("connection_closed") || failure.is("connection_reset");
+            // Without a proxy, a connection that is open and not yet ready can only be in its handshake.
+            match is_closed && error.is_connect() && request.target.origin.secure && !self.has_proxy {
+                true => Failure::class("tls_closed"),
+                false => failure,
+            }
+        })?;
         // reqwest does not tell the time of its parts: this one has the connection in it, where one had to be opened.
         spend(&mut progress.phases.first_byte_us, sent);
         Ok(response)
@@ -137,7 +151,7 @@ fn fallback_class(error: &reqwest::Error) -> &'static str {
             if hyper.is_parse_too_large() {
                 return "headers_too_large";
             }
-            if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() {
+            if is_end_of_connection(hyper) {
                 return "connection_closed";
             }
         }

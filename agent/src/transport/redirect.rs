@@ -96,3 +96,32 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_machines_own_surroundings_are_known_in_every_spelling() {
+        let cases = [
+            ("169.254.169.254", true),
+            ("169.254.0.1", true),
+            ("::ffff:169.254.169.254", true),
+            ("fe80::1", true),
+            ("febf::1", true),
+            ("fd00:ec2::254", true),
+            ("169.253.0.1", false),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("::1", false),
+            ("::ffff:10.0.0.1", false),
+            ("fd00:ec2::253", false),
+            ("fec0::1", false),
+            ("2001:db8::1", false),
+        ];
+        for (address, is_own) in cases {
+            assert_eq!(is_link_local(address.parse().unwrap()), is_own, "{address}");
+        }
+    }
+}

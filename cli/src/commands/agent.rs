@@ -1,6 +1,6 @@
 //! `groundswell agent`
 
-use groundswell_agent::{AgentError, AgentOptions};
+use groundswell_agent::{AgentError, AgentOptions, Limits};
 use tokio_util::sync::CancellationToken;
 
 use super::{cores, runtime, shutdown_on_signal};
@@ -13,6 +13,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         name: args.name.clone().unwrap_or_else(default_name),
         workers: args.workers.unwrap_or_else(cores),
         weight: args.weight,
+        limits: Limits { rate_per_s: args.max_rate, users: args.max_users },
         raw_samples: args.raw_samples.clone(),
         once: false,
     };

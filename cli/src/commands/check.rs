@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 use groundswell_coordinator::report::format;
 use groundswell_scenario::load::{Arrivals, Curve, Load, Sharing};
 use groundswell_scenario::plan::{Phase, ScenarioStart, Search, SearchOf};
@@ -34,9 +34,7 @@ fn describe(plan: &Plan, agents: u32) -> String {
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    table
+    output::plain_table(&header)
 }
 
 /// Where the number depends on the target.

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
-use groundswell_agent::AgentOptions;
+use groundswell_agent::{AgentOptions, Limits};
 use groundswell_coordinator::server::ServerOptions;
 use groundswell_demo_target::DemoTargetOptions;
 use groundswell_scenario::Plan;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, cores, runtime};
+use super::{bind, cores, runtime, store};
 use crate::args::RunArgs;
 use crate::{Failure, output};
 
@@ -65,11 +65,12 @@ impl Company {
         self.coordinator = format!("http://{}", reachable(address));
         let here = args.agents.unwrap_or(if args.wait_agents.is_some() { 0 } else { 1 });
         self.agents_wanted += here;
-        let options = ServerOptions { local: args.wait_agents.is_none() };
+        let options = ServerOptions { local: args.wait_agents.is_none(), outlives: false };
+        let store = store::for_one_run(args.data_dir.as_deref()).await?;
         let shutdown = self.servers.shutdown.clone();
         self.servers.spawn("coordinator", async move {
             let listener = TcpListener::from_std(listener)?;
-            groundswell_coordinator::server::serve(listener, options, shutdown).await?;
+            groundswell_coordinator::server::serve(listener, options, store.store.clone(), shutdown).await?;
             Ok(())
         })?;
         if let Some(wanted) = args.wait_agents {
@@ -89,6 +90,7 @@ impl Company {
             name: format!("local-{number}"),
             workers: args.workers.unwrap_or((cores() / of).max(1)),
             weight: 1,
+            limits: Limits::default(),
             raw_samples: args.raw_samples.clone(),
             once: false,
         };

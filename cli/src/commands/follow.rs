@@ -7,8 +7,9 @@ use groundswell_coordinator::report::Report;
 use groundswell_proto::limits::{MAX_EVENT_BYTES, MAX_PLAN_MESSAGE_BYTES, PROTOCOL};
 use groundswell_proto::v1::run_event::Kind as EventKind;
 use groundswell_proto::v1::run_service_client::RunServiceClient;
-use groundswell_proto::v1::{self, Finished, StopRequest, SubmitRequest};
+use groundswell_proto::v1::{self, Finished, FollowRequest, StopRequest, SubmitRequest};
 use groundswell_scenario::{Plan, PlanSource};
+use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
@@ -18,6 +19,12 @@ use crate::args::RunArgs;
 use crate::live::Live;
 use crate::{Exit, Failure};
 
+type Client = RunServiceClient<Channel>;
+
+/// A coordinator that is away for longer does not come back: it needs about a minute to restart with a long run.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two tries to find it.
+const RETRY: Duration = Duration::from_millis(500);
 /// How long a coordinator may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -37,6 +44,7 @@ pub(super) async fn follow(
         agents: company.agents_wanted,
         wait_ms: args.wait.saturating_mul(1000),
         labels: args.label.iter().cloned().collect(),
+        submission: format!("{:032x}", rand::random::<u128>()),
     };
     let mut events =
         client.submit(request).await.map_err(|status| refused(&company.coordinator, &status))?.into_inner();
@@ -46,12 +54,18 @@ pub(super) async fn follow(
     let mut interrupted = false;
     loop {
         tokio::select! {
-            event = next(&mut events, &company.coordinator) => match event? {
-                EventKind::Accepted(accepted) => run_id = accepted.run_id,
-                EventKind::Progress(progress) => live.show(&progress),
-                EventKind::Finished(finished) => {
+            event = next(&mut events, &company.coordinator) => match event {
+                Ok(EventKind::Accepted(accepted)) => run_id = accepted.run_id,
+                Ok(EventKind::Progress(progress)) => live.show(&progress),
+                Ok(EventKind::Finished(finished)) => {
                     live.end();
                     return Ok(finished);
+                }
+                Err(lost) if args.coordinator.is_none() || run_id.is_empty() => return Err(lost),
+                Err(lost) => {
+                    live.say(&format!("{:#}; trying to find it again", lost.error));
+                    (client, events) = again(&company.coordinator, &run_id, lost).await?;
+                    live.say("the coordinator is there again");
                 }
             },
             () = signals.next() => {
@@ -68,7 +82,34 @@ pub(super) async fn follow(
     }
 }
 
-async fn connect(coordinator: &str) -> Result<RunServiceClient<Channel>, Failure> {
+/// Follows a run that was followed before, as soon as its coordinator is there again.
+async fn again(coordinator: &str, run_id: &str, lost: Failure) -> Result<(Client, Streaming<v1::RunEvent>), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut signals = Signals::new();
+    loop {
+        tokio::select! {
+            () = signals.next() => std::process::exit(EXIT_INTERRUPTED),
+            () = sleep(RETRY) => {}
+        }
+        let found = async {
+            let mut client = connect(coordinator).await.ok()?;
+            let request = FollowRequest { protocol: PROTOCOL, run_id: run_id.to_owned() };
+            Some(client.follow(request).await.map(|events| (client, events.into_inner())))
+        };
+        match found.await {
+            Some(Ok(found)) => return Ok(found),
+            Some(Err(status)) if status.code() == Code::NotFound => {
+                return Err(Failure::incomplete(anyhow!(
+                    "the coordinator at {coordinator} does not know run {run_id} any more"
+                )));
+            }
+            _ if Instant::now() > deadline => return Err(lost),
+            _ => {}
+        }
+    }
+}
+
+async fn connect(coordinator: &str) -> Result<Client, Failure> {
     let endpoint = Endpoint::from_shared(coordinator.to_owned())
         .with_context(|| format!("{coordinator}: not the URL of a coordinator; write it like http://127.0.0.1:7710"))
         .map_err(Failure::usage)?

@@ -5,10 +5,13 @@ pub(crate) mod check;
 mod company;
 pub(crate) mod demo_target;
 mod follow;
+pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod search;
 pub(crate) mod serve;
+mod store;
 
 use std::net::SocketAddr;
 

@@ -61,8 +61,9 @@ const CLASSES: &[(&str, &str)] = &[
     ),
     (
         "headers_too_large",
-        "the head of the response is larger than a client may be asked to take (256 KiB or 100 headers, 64 KiB \
-         for HTTP/2), or interim responses came without end; check what sets that many headers or cookies",
+        "the head of the response is larger than a client may be asked to take (256 KiB or 100 headers), \
+         or interim responses came without end; check what sets that many headers or cookies; over HTTP/2 a head of \
+         64 to 256 KiB is refused too, but counts as `protocol`",
     ),
     (
         "decode_failed",
@@ -163,7 +164,8 @@ const CLASSES: &[(&str, &str)] = &[
     (
         "protocol",
         "the answer is malformed HTTP or WebSocket: something else listens on this port, the target speaks another \
-         version (`http.version`), or TLS and plain text are mixed up",
+         version (`http.version`), or TLS and plain text are mixed up; over HTTP/2 also a head above 64 KiB, which the \
+         library reports as it does a malformed one",
     ),
     (
         "body_too_large",

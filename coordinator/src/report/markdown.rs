@@ -31,6 +31,7 @@ pub fn markdown(report: &Report) -> String {
     page.push_str(&details("Broadcasts", &broadcasts(report)));
     page.push_str(&details("Errors", &error_table(report)));
     page.push_str(&details("Agents", &agents(report)));
+    page.push_str(&details("What happened to them", &marks(report)));
     page.push_str(&details("Ledger", &ledger(report)));
     page.push_str(&details("Warnings", &warnings(report)));
     page
@@ -156,6 +157,10 @@ fn agents(report: &Report) -> String {
         ]
     });
     table(&["agent", "share", "issued", "errors", "send lag p99", "CPU", "clock bound", "lost at"], 1, rows.collect())
+}
+
+fn marks(report: &Report) -> String {
+    report.marks.iter().map(|mark| format!("- {}: {}\n", seconds(mark.t_s), escape(&mark.text))).collect()
 }
 
 fn ledger(report: &Report) -> String {

@@ -51,6 +51,9 @@ pub struct Report {
     pub thresholds: Vec<ThresholdResult>,
     /// Figures over time.
     pub timeline: Vec<TimelinePoint>,
+    /// What changed who offers the load, in order of time.
+    #[serde(default)]
+    pub marks: Vec<MarkFigures>,
     /// What does not change the verdict but should be known: codes `preflight`, `generator`, `machine_busy`, `queued`,
     /// `telemetry_late`.
     pub warnings: Vec<Reason>,
@@ -113,7 +116,7 @@ pub enum Status {
 /// One reason of a verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable word for scripts: `ledger`, `interrupted`, `generator`, `client_limit`, `agent_lost`, `threshold`, `shed`,
+    /// Stable word for scripts: `ledger`, `tainted`, `interrupted`, `generator`, `client_limit`, `agent_lost`, `threshold`, `shed`,
     /// `not_generated`, `all_failed`.
     pub code: String,
     /// One sentence for people: what, who, when, what to do.
@@ -308,7 +311,17 @@ pub struct AgentFigures {
     pub send_lag_ms: Latency,
     /// Greatest CPU use of its busiest worker in one second, 0 to 1.
     pub cpu: f64,
-    /// Bound of the error of its clock against the coordinator's, in milliseconds.
+    /// Greatest difference measured between its time of the run and the coordinator's, in milliseconds; positive where it
+    /// is late.
+    #[serde(default)]
+    pub clock_skew_ms: f64,
+    /// When it joined, where the run had begun before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_at_s: Option<f64>,
+    /// When it was asked to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at_s: Option<f64>,
+    /// Bound of that difference, whatever the clocks do, in milliseconds.
     pub clock_bound_ms: f64,
     /// When it was lost, in seconds of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -332,6 +345,21 @@ pub struct ThresholdResult {
 }
 
 /// Figures of one timed step in one interval of the run, by the end of the operations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MarkFigures {
+    /// When, in seconds of the run.
+    pub t_s: f64,
+    /// Stable word for scripts: `agent_away`, `agent_back`, `agent_lost`, `agent_left`, `agent_joined`, `load_moved`,
+    /// `coordinator_restarted`.
+    pub kind: String,
+    /// The agent it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// One sentence.
+    pub text: String,
+}
+
+/// Figures of one step in one interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TimelinePoint {
     /// Start of the interval, in seconds of the run.

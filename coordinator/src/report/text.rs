@@ -77,6 +77,7 @@ pub fn text(report: &Report, options: &TextOptions) -> String {
     page.broadcasts(report);
     page.errors(report);
     page.agents(report);
+    page.marks(report);
     page.ledger(&report.ledger);
     page.warnings(report);
     page.out
@@ -260,6 +261,14 @@ impl Page {
             row
         });
         self.lines(&header, 1, rows.collect());
+    }
+
+    fn marks(&mut self, report: &Report) {
+        self.heading("What happened to them", report.marks.is_empty());
+        let width = report.marks.iter().map(|mark| seconds(mark.t_s).len()).max().unwrap_or(0);
+        for mark in &report.marks {
+            self.hanging(&format!("{INDENT}{:>width$}{INDENT}", seconds(mark.t_s)), "    ", &plain(&mark.text));
+        }
     }
 
     fn ledger(&mut self, ledger: &Ledger) {

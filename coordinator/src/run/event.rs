@@ -1,10 +1,14 @@
 //! What happens to a run, and what is to be done about it.
+//!
+//! A run is a function of its events: each is in the log of the store before the run hears of it, and the same events in
+//! the same order make the same run. So everything that a run decides by must come with them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use groundswell_scenario::Share;
+use groundswell_scenario::Assignment;
 use groundswell_stats::Delta;
+use serde::{Deserialize, Serialize};
 
 use crate::fleet::AgentId;
 use crate::report::Report;
@@ -12,14 +16,14 @@ use crate::report::Report;
 /// The two clocks at one moment: the coordinator's monotonic one, and the calendar.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// Since the coordinator's start.
+    /// Since some moment before the run was submitted; goes on when the coordinator is started again.
     pub monotonic: Duration,
     /// For people only; never subtracted.
     pub calendar: SystemTime,
 }
 
 /// An agent that is to take part.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its number.
     pub id: AgentId,
@@ -27,10 +31,14 @@ pub struct Candidate {
     pub name: String,
     /// Its part of the load in relation to the others'.
     pub weight: u32,
+    /// Most operations a second of open loads that it takes on.
+    pub max_rate_per_s: Option<f64>,
+    /// Most users that it takes on.
+    pub max_users: Option<u32>,
 }
 
 /// What happens to a run.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// So many agents as the run waits for are free: these.
     Assigned(Vec<Candidate>),
@@ -40,20 +48,33 @@ pub enum Event {
     TargetChecked(Result<(), String>),
     /// An agent knows the start on its own clock, with this bound in µs, or says why it can't keep it.
     Started(AgentId, Result<u64, String>),
-    /// Figures of an agent.
+    /// Figures of an agent. They stand in the log as the bytes that came.
+    #[serde(skip)]
     Measured(AgentId, Box<Measured>),
     /// An agent's part has ended with this seq; the text says why when it was before its time.
     Done(AgentId, u64, Option<String>),
-    /// An agent is gone.
+    /// An agent issues nothing any more: its lease has run out, or it says so.
     Lost(AgentId, String),
+    /// An agent that was free wants to take part in a run that has begun.
+    Joined(Candidate),
+    /// An agent was asked to end and hands its load over.
+    Leaving(AgentId),
+    /// An agent's answer to the end of an assignment: generation, moment, and whether it ends then.
+    Released(AgentId, u32, Duration, bool),
+    /// An agent has no session.
+    Away(AgentId, String),
+    /// It has one again.
+    Back(AgentId),
+    /// An agent sent two contents under one seq, or figures that can't be: what it says can't be believed.
+    Tainted(AgentId, String),
     /// Stop the load: the word is the reason in the account.
     Stop(StopReason),
-    /// Time has passed.
-    Tick,
+    /// The coordinator was started again, in the middle of the run.
+    Restarted,
 }
 
 /// Why a run is stopped before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopReason {
     /// By its user.
     Interrupted,
@@ -61,17 +82,19 @@ pub enum StopReason {
     ClientGone,
     /// By a threshold with `stop`.
     Threshold,
+    /// An agent was lost, and the plan says to stop then.
+    AgentLost,
 }
 
 /// What one agent measured in one window.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// Place in the agent's sequence.
     pub seq: u64,
     /// The figures.
     pub delta: Delta,
-    /// Iterations decided so far, by (scenario, phase).
-    pub cursors: BTreeMap<(usize, usize), u64>,
+    /// Iterations decided so far, by (generation, scenario, phase).
+    pub cursors: BTreeMap<(u32, usize, usize), u64>,
     /// Number under which it publishes.
     pub source: u32,
     /// How it did in the window.
@@ -93,19 +116,34 @@ pub struct Health {
     pub machine_permille: u32,
     /// Users at work.
     pub users: u32,
+    /// Bound of the difference between the run's time there and here, in µs.
+    pub clock_bound_us: u64,
+    /// That difference as measured, in µs; positive where the agent is late.
+    pub clock_skew_us: i64,
 }
 
 /// What is to be done.
 #[derive(Debug)]
 pub enum Action {
-    /// Send the plan with this share.
-    Arm(AgentId, Share),
+    /// Send the plan with this assignment.
+    Arm(AgentId, Assignment),
     /// Let this agent check the target.
     CheckTarget(AgentId),
     /// Tell the start, on the coordinator's clock.
     Start(AgentId, Duration),
-    /// Everything up to this seq was merged.
-    Acknowledge(AgentId, u64),
+    /// Give more load.
+    Give(AgentId, Assignment),
+    /// End an assignment at a moment of the run, with what the agent holds from then on in its place.
+    End {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        generation: u32,
+        /// When.
+        at: Duration,
+        /// What instead.
+        instead: Option<Assignment>,
+    },
     /// Stop issuing.
     Stop(AgentId, &'static str, Duration),
     /// Forget the run; the agent is free.
@@ -137,6 +175,7 @@ impl StopReason {
             StopReason::Interrupted => "interrupted",
             StopReason::ClientGone => "client_gone",
             StopReason::Threshold => "threshold",
+            StopReason::AgentLost => "aborted",
         }
     }
 }

@@ -69,17 +69,15 @@ impl Judge {
         Judge { seen: vec![Seen::default(); plan.thresholds.len()], judged_to: Duration::ZERO }
     }
 
-    /// Looks at every window that ended since last time, and at the thresholds that may stop the run. True when one
-    /// that says `stop` is broken.
+    /// Looks at every window that ended since last time, and at the thresholds that may stop the run.
     pub(super) fn judge_now(
         &mut self,
         plan: &Plan,
         totals: &Totals,
         timeline: &Timeline,
         merged_to: Duration,
-    ) -> Result<bool, Overflow> {
+    ) -> Result<(), Overflow> {
         let from = self.judged_to.as_secs() + 1;
-        let mut stop = false;
         for second in from..=merged_to.as_secs() {
             let now = Duration::from_secs(second);
             for (threshold, seen) in plan.thresholds.iter().zip(&mut self.seen) {
@@ -94,12 +92,16 @@ impl Judge {
                 }
                 if threshold.stop && seen.broken {
                     seen.aborted_at.get_or_insert(now);
-                    stop = true;
                 }
             }
         }
         self.judged_to = self.judged_to.max(merged_to);
-        Ok(stop)
+        Ok(())
+    }
+
+    /// Is a threshold broken that says `stop`?
+    pub(super) fn stops(&self) -> bool {
+        self.seen.iter().any(|seen| seen.aborted_at.is_some())
     }
 
     /// The outcome of every threshold at the end of a run that lasted this long.

@@ -1,16 +1,25 @@
 //! One run from submission to report: a state machine without sockets or clocks.
 //!
-//! [`Run::step`] takes an [`Event`] and the time and says what to do ([`Action`]); the server carries it out. A test
+//! [`Run::step`] takes an [`Event`] and the time and says what to do ([`Action`]); the server carries it out. The server
+//! has every event in its log before the run hears of it, so a run that is fed its log again is the same run. A test
 //! drives it through any history in any order.
 //!
 //! ```text
 //! Waiting ─assigned─▶ Arming ─all ready─▶ Checking ─target ready─▶ Starting ─all started─▶ Running ─all done─▶ Closed
 //! ```
+//!
+//! # Layout
+//! - `event`: what happens and what is to be done
+//! - `member`: an agent that takes part
+//! - `company`: agents that join, leave, are lost
+//! - `progress`, `judge`, `trust`, `verdict`, `report`, …: what is known of the run
 
+mod company;
 mod event;
 mod judge;
 mod knee;
 mod loss;
+mod mark;
 mod member;
 mod progress;
 mod report;
@@ -22,12 +31,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use groundswell_scenario::{Plan, Share};
+use groundswell_scenario::Plan;
 use groundswell_stats::{Overflow, Timeline, Totals};
 
+use crate::delivery::Assignments;
 use crate::fleet::AgentId;
 pub use event::{Action, Candidate, Event, Health, Measured, Now, Outcome, StopReason};
 use judge::Judge;
+use mark::Mark;
 use member::{Lost, Member, MemberState};
 pub use progress::{AgentProgress, Progress};
 
@@ -37,8 +48,6 @@ const START_AHEAD: Duration = Duration::from_secs(2);
 const START_AHEAD_LOCAL: Duration = Duration::from_secs(1);
 /// Agents have this long to compile the plan and start their workers.
 const ARM_LIMIT: Duration = Duration::from_secs(60);
-/// A clock bound above this means that agents would not start together.
-const MAX_START_SKEW: Duration = Duration::from_millis(5);
 /// What is in flight at a stop may go on for so long: an interrupt has to stop the load within a second.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// An agent that has not ended this long after it should have is lost.
@@ -62,12 +71,19 @@ pub struct Run {
     local: bool,
     stage: Stage,
     members: Vec<Member>,
+    /// Who owns what; none before agents are assigned.
+    assignments: Option<Assignments<AgentId>>,
     totals: Totals,
     timeline: Timeline,
     judge: Judge,
+    /// Figures that can't be added, so none can be shown.
+    overflow: Option<Overflow>,
     t0: Option<Duration>,
     started_at: Option<SystemTime>,
+    /// Nobody looked at the agents since the last event until then.
+    unwatched_until: Option<Duration>,
     stopped: Option<Stopped>,
+    marks: Vec<Mark>,
     progress: progress::Meter,
 }
 
@@ -100,13 +116,22 @@ impl Run {
             local,
             stage: Stage::Waiting,
             members: Vec::new(),
+            assignments: None,
             totals: Totals::new(steps),
             timeline: Timeline::new(),
+            overflow: None,
             t0: None,
             started_at: None,
+            unwatched_until: None,
             stopped: None,
+            marks: Vec::new(),
             progress: progress::Meter::default(),
         }
+    }
+
+    /// Its plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Does it wait for agents?
@@ -114,43 +139,79 @@ impl Run {
         self.stage == Stage::Waiting
     }
 
+    /// Is it over?
+    pub fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
     /// The next state and what is to be done. Events that do not fit the state are ignored: they crossed with a change.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         match event {
             Event::Assigned(candidates) => self.assigned(candidates, now),
-            Event::Ready(agent, result) => self.ready(agent, result),
+            Event::Ready(agent, result) => self.ready(agent, result, now),
             Event::TargetChecked(result) => self.target_checked(result, now),
-            Event::Started(agent, result) => self.started(agent, result),
+            Event::Started(agent, result) => self.started(agent, result, now),
             Event::Measured(agent, measured) => self.measured(agent, *measured, now),
             Event::Done(agent, last_seq, early) => self.done(agent, last_seq, early, now),
             Event::Lost(agent, why) => self.lost(agent, why, now),
+            Event::Joined(candidate) => self.joined(candidate, now),
+            Event::Leaving(agent) => self.leaving(agent, now),
+            Event::Released(agent, generation, at, accepted) => self.released(agent, generation, at, accepted, now),
+            Event::Away(agent, why) => self.away(agent, why, now),
+            Event::Back(agent) => self.back(agent, now),
+            Event::Tainted(agent, why) => self.tainted(agent, why, now),
             Event::Stop(reason) => self.stop(reason, now),
-            Event::Tick => self.tick(now),
+            Event::Restarted => self.restarted(now),
         }
     }
 
-    fn assigned(&mut self, candidates: Vec<Candidate>, now: Now) -> Vec<Action> {
-        if self.stage != Stage::Waiting || candidates.is_empty() {
+    /// What has become due by the passing of time. It happens when it has come back as an event.
+    pub fn due(&self, now: Now) -> Vec<Event> {
+        match self.stage {
+            Stage::Arming { since } if now.monotonic > since + ARM_LIMIT => {
+                let late = self.members.iter().filter(|member| member.state == MemberState::Arming);
+                let why = format!("it was not ready within {} s", ARM_LIMIT.as_secs());
+                late.map(|member| Event::Lost(member.id, why.clone())).take(1).collect()
+            }
+            Stage::Running => self.due_while_running(now),
+            _ => Vec::new(),
+        }
+    }
+
+    fn due_while_running(&self, now: Now) -> Vec<Event> {
+        if self.stopped.is_none() {
+            if self.judge.stops() {
+                return vec![Event::Stop(StopReason::Threshold)];
+            }
+            if let Some(reason) = self.must_stop() {
+                return vec![Event::Stop(reason)];
+            }
+        }
+        if self.deadline().is_some_and(|deadline| now.monotonic > deadline) {
+            let late = self.members.iter().filter(|member| !member.is_over());
+            return late.map(|member| Event::Lost(member.id, "it did not end in time".to_owned())).collect();
+        }
+        Vec::new()
+    }
+
+    fn ready(&mut self, agent: AgentId, result: Result<Vec<String>, String>, now: Now) -> Vec<Action> {
+        let in_time = matches!(self.stage, Stage::Arming { .. });
+        let Some(t0) = self.t0.filter(|_| self.stage == Stage::Running).or(in_time.then_some(Duration::ZERO)) else {
             return Vec::new();
-        }
-        self.stage = Stage::Arming { since: now.monotonic };
-        let shares = shares(&candidates);
-        self.members =
-            candidates.into_iter().zip(shares).map(|(candidate, share)| Member::new(candidate, share)).collect();
-        self.members.iter().map(|member| Action::Arm(member.id, member.share.clone())).collect()
-    }
-
-    fn ready(&mut self, agent: AgentId, result: Result<Vec<String>, String>) -> Vec<Action> {
-        let Stage::Arming { .. } = self.stage else { return Vec::new() };
+        };
         let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
         match result {
             Ok(warnings) => member.warnings = warnings,
-            Err(problem) => {
+            Err(problem) if in_time => {
                 let problem = format!("agent {} can't take part: {problem}", member.name);
                 return self.never_started(problem, EXIT_INCOMPLETE);
             }
+            Err(problem) => return self.lost(agent, problem, now),
         }
         member.state = MemberState::Ready;
+        if !in_time {
+            return vec![Action::Start(agent, t0)];
+        }
         if self.members.iter().any(|member| member.state != MemberState::Ready) {
             return Vec::new();
         }
@@ -174,12 +235,16 @@ impl Run {
         self.members.iter().map(|member| Action::Start(member.id, t0)).collect()
     }
 
-    fn started(&mut self, agent: AgentId, result: Result<u64, String>) -> Vec<Action> {
-        if self.stage != Stage::Starting {
+    fn started(&mut self, agent: AgentId, result: Result<u64, String>, now: Now) -> Vec<Action> {
+        if !matches!(self.stage, Stage::Starting | Stage::Running) {
             return Vec::new();
         }
         let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
-        let skew = MAX_START_SKEW.as_micros();
+        if member.state != MemberState::Ready {
+            // Said again in a new session.
+            return Vec::new();
+        }
+        let skew = self.plan.continuity.max_start_skew.as_micros();
         let problem = match result {
             Ok(bound_us) if u128::from(bound_us) <= skew => {
                 member.clock_bound_us = bound_us;
@@ -189,9 +254,15 @@ impl Run {
             Ok(bound_us) => Some(format!("its clock is known to {bound_us} µs only, the limit is {skew} µs")),
             Err(problem) => Some(problem),
         };
-        if let Some(problem) = problem {
-            let problem = format!("agent {} can't keep the common start: {problem}", member.name);
-            return self.never_started(problem, EXIT_INCOMPLETE);
+        let name = member.name.clone();
+        match (problem, self.stage) {
+            (Some(problem), Stage::Running) => return self.lost(agent, problem, now),
+            (Some(problem), _) => {
+                let problem = format!("agent {name} can't keep the common start: {problem}");
+                return self.never_started(problem, EXIT_INCOMPLETE);
+            }
+            (None, Stage::Running) => return self.takes_part(agent, now),
+            (None, _) => {}
         }
         if self.members.iter().all(|member| member.state == MemberState::Running) {
             self.stage = Stage::Running;
@@ -203,65 +274,32 @@ impl Run {
         let elapsed = self.elapsed(now);
         let Some(index) = self.members.iter().position(|member| member.id == agent) else { return Vec::new() };
         let member = &mut self.members[index];
-        if member.state == MemberState::Lost || self.stage == Stage::Closed {
+        if member.tainted.is_some() || measured.seq != member.last_seq + 1 {
             return Vec::new();
         }
-        if measured.seq <= member.last_seq {
-            return vec![Action::Acknowledge(agent, member.last_seq)];
-        }
-        if measured.seq != member.last_seq + 1 {
-            let problem = format!("delta {} came where {} was expected", measured.seq, member.last_seq + 1);
-            return vec![Action::Expel(agent, problem)];
-        }
         if let Err(error) = self.totals.absorb(index, &measured.delta) {
-            return vec![Action::Expel(agent, format!("delta {} can't be merged: {error}", measured.seq))];
-        }
-        if let Err(overflow) = self.timeline.absorb(&measured.delta) {
-            return self.overflowed(&overflow);
+            let why = format!("delta {} can't be merged: {error}", measured.seq);
+            return self.tainted(agent, why, now);
         }
         let is_measured = |step| self.plan.step(step).is_some_and(|timed| !timed.warm_up);
         let limit = self.plan.max_send_lag;
-        if let Err(overflow) = member.trust.absorb(&measured.delta, measured.health, limit, is_measured) {
-            return self.overflowed(&overflow);
+        let trusted = member.trust.absorb(&measured.delta, measured.health, limit, is_measured);
+        if let Err(overflow) = self.timeline.absorb(&measured.delta).and(trusted) {
+            return self.overflowed(overflow);
         }
         let behind = elapsed.saturating_sub(Duration::from_micros(measured.delta.to_us));
         member.telemetry_lag = member.telemetry_lag.max(behind);
         member.merged(measured);
-        vec![Action::Acknowledge(agent, member.last_seq)]
+        match self.judged() {
+            Ok(()) => Vec::new(),
+            Err(overflow) => self.overflowed(overflow),
+        }
     }
 
-    fn done(&mut self, agent: AgentId, last_seq: u64, early: Option<String>, now: Now) -> Vec<Action> {
-        let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
-        if member.state == MemberState::Lost || self.stage == Stage::Closed {
-            return Vec::new();
-        }
-        if last_seq != member.last_seq {
-            let why = format!("it ended at delta {last_seq} but only {} came", member.last_seq);
-            return self.lost(agent, why, now);
-        }
-        match early {
-            Some(why) if self.stopped.is_none() => return self.lost(agent, why, now),
-            _ => member.state = MemberState::Done,
-        }
-        self.close_when_over(now)
-    }
-
-    fn lost(&mut self, agent: AgentId, why: String, now: Now) -> Vec<Action> {
-        let at = self.elapsed(now);
-        let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
-        match self.stage {
-            Stage::Waiting | Stage::Closed => Vec::new(),
-            Stage::Arming { .. } | Stage::Checking | Stage::Starting => {
-                let problem = format!("agent {} was lost before the start: {why}", member.name);
-                self.never_started(problem, EXIT_INCOMPLETE)
-            }
-            Stage::Running if matches!(member.state, MemberState::Done | MemberState::Lost) => Vec::new(),
-            Stage::Running => {
-                member.state = MemberState::Lost;
-                member.lost = Some(Lost { at, why });
-                self.close_when_over(now)
-            }
-        }
+    /// Looks at the thresholds with what is merged now.
+    fn judged(&mut self) -> Result<(), Overflow> {
+        let merged_to = self.merged_to();
+        self.judge.judge_now(&self.plan, &self.totals, &self.timeline, merged_to)
     }
 
     fn stop(&mut self, reason: StopReason, now: Now) -> Vec<Action> {
@@ -270,73 +308,40 @@ impl Run {
             Stage::Running if self.stopped.is_some() => Vec::new(),
             Stage::Running => {
                 self.stopped = Some(Stopped { reason, at: now.monotonic });
-                let at_work = self.members.iter().filter(|member| member.state == MemberState::Running);
+                let at_work = self.members.iter().filter(|member| !member.is_over());
                 at_work.map(|member| Action::Stop(member.id, reason.word(), STOP_GRACE)).collect()
             }
             _ => self.never_started("interrupted before the start; no load was sent".to_owned(), EXIT_INTERRUPTED),
         }
     }
 
-    fn tick(&mut self, now: Now) -> Vec<Action> {
-        match self.stage {
-            Stage::Arming { since } if now.monotonic > since + ARM_LIMIT => {
-                let late = self.members.iter().find(|member| member.state == MemberState::Arming);
-                let name = late.map_or("?", |member| &member.name);
-                let problem = format!("agent {name} was not ready within {} s", ARM_LIMIT.as_secs());
-                self.never_started(problem, EXIT_INCOMPLETE)
-            }
-            Stage::Running => self.tick_running(now),
-            _ => Vec::new(),
-        }
-    }
-
-    fn tick_running(&mut self, now: Now) -> Vec<Action> {
-        let merged_to = self.merged_to();
-        match self.judge.judge_now(&self.plan, &self.totals, &self.timeline, merged_to) {
-            Ok(stop) if stop && self.stopped.is_none() => return self.stop(StopReason::Threshold, now),
-            Ok(_) => {}
-            Err(overflow) => return self.overflowed(&overflow),
-        }
-        if self.deadline().is_some_and(|deadline| now.monotonic > deadline) {
-            let late: Vec<AgentId> = self
-                .members
-                .iter()
-                .filter(|member| member.state == MemberState::Running)
-                .map(|member| member.id)
-                .collect();
-            let why = "it did not end in time".to_owned();
-            return late.into_iter().flat_map(|agent| self.lost(agent, why.clone(), now)).collect();
-        }
-        Vec::new()
-    }
-
     /// The moment by which every agent should have ended.
     fn deadline(&self) -> Option<Duration> {
+        // An agent that can't be heard has as long as it may go on by itself.
+        let patience = self.plan.continuity.lost_after();
         match self.stopped {
-            Some(stopped) => Some(stopped.at + STOP_GRACE + STOP_OVERTIME),
-            None => Some(self.t0? + self.plan.longest() + OVERTIME),
+            Some(stopped) => Some(stopped.at + STOP_GRACE + STOP_OVERTIME.max(patience)),
+            None => Some(self.t0? + self.plan.longest() + OVERTIME.max(patience)),
         }
     }
 
     fn close_when_over(&mut self, now: Now) -> Vec<Action> {
-        let over = |member: &Member| matches!(member.state, MemberState::Done | MemberState::Lost);
-        if !self.members.iter().all(over) {
+        if self.stage != Stage::Running || !self.members.iter().all(|member| self.has_nothing_to_do(member)) {
             return Vec::new();
         }
         for member in &mut self.members {
             member.trust.close(self.plan.max_send_lag);
         }
-        let merged_to = self.merged_to();
-        let judged = self.judge.judge_now(&self.plan, &self.totals, &self.timeline, merged_to);
-        match judged.and_then(|_| self.report(now)) {
+        match self.judged().and_then(|()| self.report(now)) {
             Ok(report) => self.finish(Outcome::Report(Box::new(report))),
-            Err(overflow) => self.overflowed(&overflow),
+            Err(overflow) => self.overflowed(overflow),
         }
     }
 
     /// Sums that do not fit come from an agent that lies: no figure of the run can be shown.
-    fn overflowed(&mut self, overflow: &Overflow) -> Vec<Action> {
+    fn overflowed(&mut self, overflow: Overflow) -> Vec<Action> {
         let problem = format!("the agents' figures can't be added: {overflow}; there is no report");
+        self.overflow = Some(overflow);
         let at_work = self.members.iter().filter(|member| member.state == MemberState::Running);
         let mut actions: Vec<Action> =
             at_work.map(|member| Action::Stop(member.id, "figures_overflow", Duration::ZERO)).collect();
@@ -350,7 +355,8 @@ impl Run {
 
     fn finish(&mut self, outcome: Outcome) -> Vec<Action> {
         self.stage = Stage::Closed;
-        let release = self.members.iter().map(|member| Action::Release(member.id));
+        let there = self.members.iter().filter(|member| member.lost.as_ref().is_none_or(|lost| lost.delivered));
+        let release = there.map(|member| Action::Release(member.id));
         release.chain([Action::Finish(outcome)]).collect()
     }
 
@@ -368,17 +374,4 @@ impl Run {
         let most = at_work.iter().map(|member| member.merged_to_us).max();
         Duration::from_micros(least.or(most).unwrap_or(0))
     }
-}
-
-/// The parts of the schedule, in proportion to the weights.
-fn shares(candidates: &[Candidate]) -> Vec<Share> {
-    let of = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
-    let weights: Vec<u32> = candidates.iter().map(|candidate| candidate.weight).collect();
-    let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
-    let share = |(nth, index): (u32, usize)| match equal {
-        true => Share::nth_of(nth, of),
-        // Weights are small, so this fails for no number of agents that a coordinator takes; equal shares are a load too.
-        false => Share::weighted(index, &weights).unwrap_or_else(|_| Share::nth_of(nth, of)),
-    };
-    (0..).zip(0..candidates.len()).map(share).collect()
 }

@@ -12,25 +12,18 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
 use super::judge::{RESPONSE, active, error_rate};
 use super::knee::bends;
-use super::loss::{Shortfall, shortfall};
+use super::loss::{Shortfall, Shortfalls, owned_by};
+use super::mark::Mark;
 use super::{Now, Run};
 use crate::report::{
-    AgentFigures, ErrorClassCount, Latency, Ledger, LevelFigures, Report, RunInfo, SCHEMA, Status, StepFigures,
-    TimelinePoint, Verdict, explain,
+    AgentFigures, ErrorClassCount, Latency, Ledger, LevelFigures, MarkFigures, Report, RunInfo, SCHEMA, Status,
+    StepFigures, TimelinePoint, Verdict, explain,
 };
 
 impl Run {
     /// The report, with the account closed.
     pub(super) fn report(&self, now: Now) -> Result<Report, Overflow> {
-        let shortfalls: BTreeMap<usize, Shortfall> = self
-            .members
-            .iter()
-            .enumerate()
-            .filter_map(|(index, member)| {
-                let lost = member.lost.as_ref()?;
-                Some((index, shortfall(&self.plan, &self.totals, index, member, lost)))
-            })
-            .collect();
+        let shortfalls = self.shortfalls();
         let length = self.length(now);
         let thresholds = self.judge.results(&self.plan, &self.totals, &self.all_broadcasts()?, length)?;
         let all: Vec<StepId> = self.measured_steps().collect();
@@ -53,16 +46,23 @@ impl Run {
             agents: self.agent_rows()?,
             thresholds,
             timeline: self.timeline_rows()?,
+            marks: self.mark_rows(),
             warnings: self.warnings(),
         };
         report.verdict = self.verdict(&report, &shortfalls, length);
         Ok(report)
     }
 
+    fn shortfalls(&self) -> Shortfalls {
+        let of = |assignments| Shortfalls::of(&self.plan, &self.totals, &self.members, assignments);
+        self.assignments.as_ref().map(of).unwrap_or_default()
+    }
+
     /// From T0 to the end of the load: the last figures, at the least what a lost agent got to see.
     fn length(&self, now: Now) -> Duration {
         let merged = self.members.iter().map(|member| Duration::from_micros(member.merged_to_us));
-        let lost = self.members.iter().filter_map(|member| Some(member.lost.as_ref()?.at));
+        let planned = self.plan.longest();
+        let lost = self.members.iter().filter_map(|member| Some(member.lost.as_ref()?.at.min(planned)));
         merged.chain(lost).max().unwrap_or_else(|| self.elapsed(now))
     }
 
@@ -84,11 +84,7 @@ impl Run {
     }
 
     /// One row for each (scenario, step name), the levels of a sweep together.
-    fn step_rows(
-        &self,
-        length: Duration,
-        shortfalls: &BTreeMap<usize, Shortfall>,
-    ) -> Result<Vec<StepFigures>, Overflow> {
+    fn step_rows(&self, length: Duration, shortfalls: &Shortfalls) -> Result<Vec<StepFigures>, Overflow> {
         let mut rows = Vec::new();
         for scenario in &self.plan.scenarios {
             for slot in 0..scenario.timed_steps {
@@ -100,11 +96,7 @@ impl Run {
         Ok(rows)
     }
 
-    fn level_rows(
-        &self,
-        length: Duration,
-        shortfalls: &BTreeMap<usize, Shortfall>,
-    ) -> Result<Vec<LevelFigures>, Overflow> {
+    fn level_rows(&self, length: Duration, shortfalls: &Shortfalls) -> Result<Vec<LevelFigures>, Overflow> {
         let mut rows = Vec::new();
         for scenario in &self.plan.scenarios {
             for phase in &scenario.phases {
@@ -119,12 +111,7 @@ impl Run {
     }
 
     /// Figures of some steps together, named after the first.
-    fn figures(
-        &self,
-        steps: &[StepId],
-        length: Duration,
-        shortfalls: &BTreeMap<usize, Shortfall>,
-    ) -> Result<StepFigures, Overflow> {
+    fn figures(&self, steps: &[StepId], length: Duration, shortfalls: &Shortfalls) -> Result<StepFigures, Overflow> {
         let counters = self.totals.merged_counters(steps.iter().copied())?;
         let distribution = |kinds: &[Kind]| self.totals.distribution(steps.iter().copied(), kinds);
         let timed = steps.first().and_then(|step| self.plan.step(*step));
@@ -134,7 +121,7 @@ impl Run {
         let failed = counters.failed();
         let missing = |of: fn(&Shortfall) -> &BTreeMap<StepId, u64>| -> u64 {
             let of_steps = |shortfall| steps.iter().filter_map(|step| of(shortfall).get(step)).sum::<u64>();
-            shortfalls.values().map(of_steps).sum()
+            shortfalls.all().map(of_steps).sum()
         };
         Ok(StepFigures {
             scenario: timed.map_or_else(String::new, |timed| self.plan.scenarios[timed.scenario].name.clone()),
@@ -184,23 +171,29 @@ impl Run {
         classes.into_iter().find(|(kind, _)| of_kind(*kind)).map_or("timeout", |(_, class)| class)
     }
 
-    fn ledger(&self, shortfalls: &BTreeMap<usize, Shortfall>) -> Result<Ledger, Overflow> {
+    fn ledger(&self, shortfalls: &Shortfalls) -> Result<Ledger, Overflow> {
         let counters = self.totals.merged_counters(self.every_step())?;
         let warm_up = self.every_step().filter(|step| self.plan.step(*step).is_some_and(|timed| timed.warm_up));
         let words = |map: &BTreeMap<Cow<'static, str>, u64>| {
             map.iter().map(|(word, count)| (word.to_string(), *count)).collect::<BTreeMap<String, u64>>()
         };
         let of_shortfalls = |of: fn(&Shortfall) -> &BTreeMap<StepId, u64>| -> u64 {
-            shortfalls.values().flat_map(|shortfall| of(shortfall).values()).sum()
+            shortfalls.all().flat_map(|shortfall| of(shortfall).values()).sum()
         };
         let mut not_generated = words(&counters.not_generated);
         let shed = words(&counters.shed);
-        let of_lost = of_shortfalls(|shortfall| &shortfall.not_generated);
-        if of_lost > 0 {
-            *not_generated.entry("agent_lost".to_owned()).or_default() += of_lost;
+        let of_lost: u64 = shortfalls.lost.values().flat_map(|shortfall| shortfall.not_generated.values()).sum();
+        let has_limits = self.members.iter().any(|member| member.limit.is_some());
+        let reasons = [
+            ("agent_lost", of_lost),
+            (if has_limits { "agent_limits" } else { "agent_lost" }, shortfalls.unowned.not_generated.values().sum()),
+            ("late_assign", shortfalls.late.not_generated.values().sum()),
+        ];
+        for (reason, operations) in reasons.into_iter().filter(|(_, operations)| *operations > 0) {
+            *not_generated.entry(reason.to_owned()).or_default() += operations;
         }
         let in_flight = of_shortfalls(|shortfall| &shortfall.in_flight);
-        let unheard: u64 = shortfalls.values().map(|shortfall| shortfall.unheard_max).sum();
+        let unheard: u64 = shortfalls.all().map(|shortfall| shortfall.unheard_max).sum();
         let scheduled = counters.scheduled + of_shortfalls(|shortfall| &shortfall.never_scheduled);
         let accounted = counters.issued + shed.values().sum::<u64>() + not_generated.values().sum::<u64>();
         let ended = counters.ok + counters.failed() + counters.unsent_in_all();
@@ -227,7 +220,7 @@ impl Run {
             let counters = self.totals.agent_counters(index)?;
             Ok(AgentFigures {
                 name: member.name.clone(),
-                share: member.share.slots().len() as f64 / f64::from(member.share.of()),
+                share: self.first_share(member),
                 issued: counters.issued,
                 ok: counters.ok,
                 errors: counters.failed(),
@@ -235,10 +228,31 @@ impl Run {
                 send_lag_ms: latency(&self.totals.agent_distribution(index, &[Kind::SendLag])?),
                 cpu: f64::from(member.cpu_permille_max) / 1000.0,
                 clock_bound_ms: member.clock_bound_us as f64 / 1000.0,
+                clock_skew_ms: member.clock_skew_us as f64 / 1000.0,
+                joined_at_s: member.joined.map(|at| at.as_secs_f64()),
+                left_at_s: member.leaving.map(|at| at.as_secs_f64()),
                 lost_at_s: member.lost.as_ref().map(|lost| lost.at.as_secs_f64()),
             })
         };
         self.members.iter().enumerate().map(row).collect()
+    }
+
+    /// The part of the schedule that an agent began with.
+    fn first_share(&self, member: &super::Member) -> f64 {
+        let owned = self.assignments.as_ref().map(|assignments| owned_by(assignments, member.id)).unwrap_or_default();
+        owned.first().map_or(0.0, |first| first.share.slots().len() as f64 / f64::from(first.share.of()))
+    }
+
+    fn mark_rows(&self) -> Vec<MarkFigures> {
+        let row = |mark: &Mark| MarkFigures {
+            t_s: mark.at.as_secs_f64(),
+            kind: mark.kind.word().to_owned(),
+            agent: mark.agent.map(|agent| self.name_of(agent).to_owned()),
+            text: mark.text.clone(),
+        };
+        let mut rows: Vec<MarkFigures> = self.marks.iter().map(row).collect();
+        rows.sort_by(|one, other| one.t_s.total_cmp(&other.t_s));
+        rows
     }
 
     fn timeline_rows(&self) -> Result<Vec<TimelinePoint>, Overflow> {

@@ -155,6 +155,8 @@ impl Health {
             throttled_permille: self.throttled_permille.max(other.throttled_permille),
             machine_permille: self.machine_permille.max(other.machine_permille),
             users: self.users.max(other.users),
+            clock_bound_us: self.clock_bound_us.max(other.clock_bound_us),
+            clock_skew_us: other.clock_skew_us,
         }
     }
 

@@ -1,14 +1,14 @@
 //! The verdict: whether the figures can be trusted, and whether they pass.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use groundswell_scenario::Share;
 use groundswell_stats::{Kind, Overflow, StepId};
 
-use super::loss::{MissingUsers, Shortfall};
-use super::member::Member;
+use super::loss::{MissingUsers, Shortfall, Shortfalls, owned_by};
+use super::member::{Lost, Member};
 use super::{Run, StopReason};
+use crate::fleet::AgentId;
 use crate::report::{Reason, Report, Status, StepFigures, Verdict, explain};
 
 /// Operations of an agent that may lie in doubtful windows, as a part: fewer can't move a p99.
@@ -19,14 +19,10 @@ const TELEMETRY_LATE: Duration = Duration::from_secs(5);
 impl Run {
     /// The verdict with its reasons, the weightiest first. What puts the figures themselves in doubt outweighs a
     /// threshold; load that was not offered for any other reason does not.
-    pub(super) fn verdict(
-        &self,
-        report: &Report,
-        shortfalls: &BTreeMap<usize, Shortfall>,
-        length: Duration,
-    ) -> Verdict {
+    pub(super) fn verdict(&self, report: &Report, shortfalls: &Shortfalls, length: Duration) -> Verdict {
         let mut reasons: Vec<(Status, Reason)> = Vec::new();
         reasons.extend(self.unbalanced(report, shortfalls).map(|reason| (Status::Invalid, reason)));
+        reasons.extend(self.tainted_agents().map(|reason| (Status::Invalid, reason)));
         reasons.extend(self.interrupted().map(|reason| (Status::Aborted, reason)));
         reasons.extend(self.generator_limits(report).into_iter().map(|reason| (Status::Invalid, reason)));
         reasons.extend(self.losses(shortfalls, length).map(|reason| (Status::Degraded, reason)));
@@ -42,10 +38,7 @@ impl Run {
 
     /// The first timed step of an open load, or of a fixed number of iterations, whose account does not hold what the
     /// plan asks for: its name, what is planned, what is accounted for.
-    pub(super) fn unplanned(
-        &self,
-        shortfalls: &BTreeMap<usize, Shortfall>,
-    ) -> Result<Option<(String, u64, u64)>, Overflow> {
+    pub(super) fn unplanned(&self, shortfalls: &Shortfalls) -> Result<Option<(String, u64, u64)>, Overflow> {
         for phase in self.plan.scenarios.iter().flat_map(|scenario| &scenario.phases) {
             let Some(planned) = phase.planned_iterations(&Share::whole(), self.plan.seed) else { continue };
             for (first, iterations) in phase.parts(planned) {
@@ -54,7 +47,7 @@ impl Run {
                     let planned = iterations * timed.per_iteration;
                     let missing = |shortfall: &Shortfall| shortfall.never_scheduled.get(&step).copied().unwrap_or(0);
                     let scheduled =
-                        self.totals.merged_counters([step])?.scheduled + shortfalls.values().map(missing).sum::<u64>();
+                        self.totals.merged_counters([step])?.scheduled + shortfalls.all().map(missing).sum::<u64>();
                     if scheduled != planned && !(timed.as_they_come && scheduled > planned) {
                         return Ok(Some((timed.name.clone(), planned, scheduled)));
                     }
@@ -64,7 +57,7 @@ impl Run {
         Ok(None)
     }
 
-    fn unbalanced(&self, report: &Report, shortfalls: &BTreeMap<usize, Shortfall>) -> Option<Reason> {
+    fn unbalanced(&self, report: &Report, shortfalls: &Shortfalls) -> Option<Reason> {
         let ledger = &report.ledger;
         if ledger.balanced {
             return None;
@@ -85,29 +78,37 @@ impl Run {
         Some(reason("ledger", message))
     }
 
+    /// Agents that can't be believed.
+    fn tainted_agents(&self) -> impl Iterator<Item = Reason> + '_ {
+        self.members.iter().filter_map(|member| {
+            let why = member.tainted.as_ref()?;
+            let message =
+                format!("agent {} can't be believed: {why}; its figures up to then are in the report", member.name);
+            Some(Reason { agent: Some(member.name.clone()), ..reason("tainted", message) })
+        })
+    }
+
     fn interrupted(&self) -> Option<Reason> {
         let stopped = self.stopped.filter(|stopped| stopped.reason != StopReason::Threshold)?;
         let at = self.t0.map_or(Duration::ZERO, |t0| stopped.at.saturating_sub(t0)).as_secs_f64();
         let who = match stopped.reason {
             StopReason::ClientGone => "the command that submitted the run went away",
+            StopReason::AgentLost => "stopped because an agent was lost (on_agent_loss: abort)",
             StopReason::Interrupted | StopReason::Threshold => "interrupted by the user",
         };
         let message = format!("{who} at {at:.1} s; the figures cover the time before it");
         Some(Reason { from_s: Some(at), ..reason("interrupted", message) })
     }
 
-    fn losses<'a>(
-        &'a self,
-        shortfalls: &'a BTreeMap<usize, Shortfall>,
-        length: Duration,
-    ) -> impl Iterator<Item = Reason> + 'a {
-        shortfalls.iter().filter_map(move |(index, shortfall)| {
+    fn losses<'a>(&'a self, shortfalls: &'a Shortfalls, length: Duration) -> impl Iterator<Item = Reason> + 'a {
+        shortfalls.lost.iter().filter_map(move |(index, shortfall)| {
             let member = &self.members[*index];
             let lost = member.lost.as_ref()?;
             let (from, heard) = (lost.at.as_secs_f64(), member.merged_to_us as f64 / 1e6);
             let missing = missing_text(shortfall);
+            let rest = self.taken_over(member.id, lost);
             let message = format!(
-                "agent {} was lost at {from:.1} s ({}); its figures count up to {heard:.1} s. Not offered: {missing}",
+                "agent {} was lost at {from:.1} s ({}); its figures count up to {heard:.1} s. Not offered: {missing}{rest}",
                 member.name, lost.why
             );
             Some(Reason {
@@ -117,6 +118,19 @@ impl Run {
                 ..reason("agent_lost", message)
             })
         })
+    }
+
+    /// Who goes on with what a lost agent owned, and from when on.
+    fn taken_over(&self, agent: AgentId, lost: &Lost) -> String {
+        let Some(assignments) = &self.assignments else { return String::new() };
+        let owned_to_the_end = owned_by(assignments, agent).iter().any(|own| own.until == Some(lost.taken_over));
+        let taken = assignments.history().iter().filter(|holding| holding.assignment.from == lost.taken_over);
+        let mut takers: Vec<&str> = taken.filter_map(|holding| Some(self.name_of(holding.owner?))).collect();
+        takers.dedup();
+        if takers.is_empty() || !owned_to_the_end {
+            return String::new();
+        }
+        format!("; from {:.1} s on its load went to {}", lost.taken_over.as_secs_f64(), takers.join(", "))
     }
 
     fn timed_steps_of(&self, first: StepId) -> usize {
@@ -255,7 +269,7 @@ fn not_offered(report: &Report, stop_word: Option<&str>) -> impl Iterator<Item =
         );
         reason("shed", message)
     });
-    let stated = ["agent_lost", stop_word.unwrap_or_default()];
+    let stated = ["agent_lost", "lease_expired", stop_word.unwrap_or_default()];
     let others = report.ledger.not_generated.iter().filter(|(word, _)| !stated.contains(&word.as_str()));
     let others: Vec<Reason> = others
         .map(|(word, operations)| {
@@ -273,6 +287,9 @@ fn explain_word(word: &str) -> String {
         }
         "time_limit" => "the scenario's time limit came before its iterations were done".to_owned(),
         "data_exhausted" => "the data set had no row left (at_end: stop)".to_owned(),
+        "late_assign" => "they were due before their new agent had heard that they were its".to_owned(),
+        "agent_limits" => "no agent may take them: together their limits are below what the plan asks for".to_owned(),
+        "agent_left" => "their agent was asked to stop, and no other one took its load over in time".to_owned(),
         "cut_off" => "their iteration was still going on when the drain ended".to_owned(),
         other => other.replace('_', " "),
     }

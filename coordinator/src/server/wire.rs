@@ -1,5 +1,7 @@
 //! Between the wire and the state machines.
 
+use std::time::Duration;
+
 use groundswell_proto::WireError;
 use groundswell_proto::v1::agent_message::Kind as Said;
 use groundswell_proto::v1::run_event::Kind as EventKind;
@@ -21,16 +23,31 @@ pub(super) enum Heard {
     TargetChecked(String, Result<(), String>),
     /// It knows the start, with this clock bound in µs.
     Started(String, Result<u64, String>),
-    /// Figures.
-    Measured(String, Box<Measured>),
-    /// Its part has ended with this seq; why, if early.
-    Done(String, u64, Option<String>),
+    /// A delta.
+    Delivered(Box<Delivered>),
+    /// An assignment ends as asked, or not.
+    Released { run_id: String, generation: u32, at: Duration, accepted: bool },
+    /// It was asked to end.
+    Leaving(String),
+    /// A life's part has ended with this seq; why, if early.
+    Done { run_id: String, incarnation: u64, last_seq: u64, early: Option<String> },
+}
+
+/// A delta with its key.
+pub(super) struct Delivered {
+    pub(super) run_id: String,
+    pub(super) incarnation: u64,
+    pub(super) seq: u64,
+    pub(super) hash: [u8; 16],
+    /// As it came.
+    pub(super) bytes: Vec<u8>,
+    pub(super) measured: Box<Measured>,
 }
 
 pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
     Ok(match said {
         // A second Hello changes nothing.
-        Said::Hello(_) | Said::Probe(_) => Heard::Alive,
+        Said::Hello(_) => Heard::Alive,
         Said::Ready(ready) => {
             let warnings = ready.warnings.into_iter().take(MOST_WARNINGS).collect();
             Heard::Ready(ready.run_id, none_or(ready.problem).map(|()| warnings))
@@ -41,10 +58,24 @@ pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
             Heard::Started(started.run_id, none_or(started.problem).map(|()| bound_us))
         }
         Said::Delta(delta) => {
-            let measured = measured(&delta)?;
-            Heard::Measured(delta.run_id, Box::new(measured))
+            let measured = Box::new(measured(delta.seq, &delta.figures)?);
+            let v1::Delta { run_id, incarnation, seq, figures } = delta;
+            let (hash, bytes) = (hash_of(&figures), figures.into());
+            Heard::Delivered(Box::new(Delivered { run_id, incarnation, seq, hash, bytes, measured }))
         }
-        Said::Done(done) => Heard::Done(done.run_id, done.last_seq, none_or(done.problem).err()),
+        Said::Released(released) => Heard::Released {
+            run_id: released.run_id,
+            generation: released.generation,
+            at: Duration::from_micros(released.until_run_us),
+            accepted: released.accepted,
+        },
+        Said::Leaving(leaving) => Heard::Leaving(leaving.run_id),
+        Said::Done(done) => Heard::Done {
+            run_id: done.run_id,
+            incarnation: done.incarnation,
+            last_seq: done.last_seq,
+            early: none_or(done.problem).err(),
+        },
     })
 }
 
@@ -52,12 +83,23 @@ fn none_or(problem: String) -> Result<(), String> {
     if problem.is_empty() { Ok(()) } else { Err(problem) }
 }
 
-fn measured(delta: &v1::Delta) -> Result<Measured, WireError> {
-    let wire = v1::Figures::unpack(&delta.figures)?;
+/// The content of a delta in 16 bytes: BLAKE3, cut.
+fn hash_of(figures: &[u8]) -> [u8; 16] {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&blake3::hash(figures).as_bytes()[..16]);
+    hash
+}
+
+/// Reads the packed figures of a delta, from an agent or from the store.
+pub(super) fn measured(seq: u64, packed: &[u8]) -> Result<Measured, WireError> {
+    let wire = v1::Figures::unpack(packed)?;
     let health = wire.health.unwrap_or_default();
-    let cursors = wire.cursors.iter().map(|cursor| ((cursor.scenario as usize, cursor.phase as usize), cursor.decided));
+    let cursors = wire
+        .cursors
+        .iter()
+        .map(|cursor| ((cursor.generation, cursor.scenario as usize, cursor.phase as usize), cursor.decided));
     Ok(Measured {
-        seq: delta.seq,
+        seq,
         delta: Delta::try_from(&wire)?,
         cursors: cursors.collect(),
         source: wire.source,
@@ -68,6 +110,8 @@ fn measured(delta: &v1::Delta) -> Result<Measured, WireError> {
             throttled_permille: health.throttled_permille,
             machine_permille: health.machine_permille,
             users: health.users,
+            clock_bound_us: health.clock_bound_us,
+            clock_skew_us: health.clock_skew_us,
         },
     })
 }
@@ -105,23 +149,22 @@ pub(super) fn progress(progress: &Progress, detail: String) -> RunEvent {
     }
 }
 
-pub(super) fn finished(outcome: &Outcome) -> RunEvent {
-    let finished = match outcome {
-        Outcome::NoReport { problem, exit_code } => {
-            v1::Finished { report_json: Vec::new(), exit_code: u32::from(*exit_code), problem: problem.clone() }
-        }
+/// The report as JSON, or why there is none, and the exit code.
+pub(super) fn answer(outcome: &Outcome) -> (Result<Vec<u8>, String>, u8) {
+    match outcome {
+        Outcome::NoReport { problem, exit_code } => (Err(problem.clone()), *exit_code),
         Outcome::Report(report) => match serde_json::to_vec(report) {
-            Ok(report_json) => v1::Finished {
-                report_json,
-                exit_code: u32::from(report.verdict.status.exit_code()),
-                problem: String::new(),
-            },
-            Err(error) => v1::Finished {
-                report_json: Vec::new(),
-                exit_code: 3,
-                problem: format!("the report can't be written as JSON: {error}"),
-            },
+            Ok(json) => (Ok(json), report.verdict.status.exit_code()),
+            Err(error) => (Err(format!("the report can't be written as JSON: {error}")), 3),
         },
+    }
+}
+
+pub(super) fn finished(report: Result<Vec<u8>, String>, exit_code: u8) -> RunEvent {
+    let (report_json, problem) = match report {
+        Ok(report_json) => (report_json, String::new()),
+        Err(problem) => (Vec::new(), problem),
     };
+    let finished = v1::Finished { report_json, exit_code: u32::from(exit_code), problem };
     RunEvent { kind: Some(EventKind::Finished(finished)) }
 }

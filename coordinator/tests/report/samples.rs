@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use groundswell_coordinator::report::{
     self, AgentFigures, Bend, BroadcastFigures, ClosingCount, ConnectionFigures, ErrorClassCount, Latency, Ledger,
-    LevelFigures, OpenPoint, Reason, RecoveryFigures, Report, RunInfo, SCHEMA, Status, StepFigures, ThresholdResult,
-    TimelinePoint, Verdict, explain,
+    LevelFigures, MarkFigures, OpenPoint, Reason, RecoveryFigures, Report, RunInfo, SCHEMA, Status, StepFigures,
+    ThresholdResult, TimelinePoint, Verdict, explain,
 };
 
 /// min, mean, p50, p90, p95, p99, p99.9, p99.99, max.
@@ -84,9 +84,16 @@ fn agent(name: &str, share: f64, issued: u64, errors: u64, lost_at_s: Option<f64
         response_ms: latency(issued, [0.834, 3.4, 2.1, 6.2, 9.9, 24.6, 61.0, 75.2, 80.1]),
         send_lag_ms: lag(issued),
         cpu: 0.31,
+        clock_skew_ms: -0.012,
+        joined_at_s: None,
+        left_at_s: None,
         clock_bound_ms: 0.084,
         lost_at_s,
     }
+}
+
+fn mark(t_s: f64, kind: &str, agent: Option<&str>, text: &str) -> MarkFigures {
+    MarkFigures { t_s, kind: kind.to_owned(), agent: agent.map(str::to_owned), text: text.to_owned() }
 }
 
 fn reason(code: &str, message: &str) -> Reason {
@@ -150,6 +157,7 @@ pub(super) fn passing() -> Report {
         bends: Vec::new(),
         connections: Vec::new(),
         broadcasts: Vec::new(),
+        marks: Vec::new(),
         warnings: Vec::new(),
         agents: ["agent-a", "agent-b", "agent-c"].map(|name| agent(name, 1.0 / 3.0, 4_115, 0, None)).into(),
         thresholds: vec![
@@ -309,6 +317,11 @@ pub(super) fn degraded() -> Report {
                       throughput and a p95 of 384.0 ms; plan for no more than 10 users"
                 .to_owned(),
         }],
+        marks: vec![
+            mark(6.3, "coordinator_restarted", None, "the coordinator was restarted"),
+            mark(12.0, "agent_lost", Some("agent-c"), "agent agent-c was lost: nothing was heard of it for 10 s"),
+            mark(12.0, "load_moved", Some("agent-a"), "10.0 % of the load goes to agent agent-a from 14.0 s on"),
+        ],
         warnings: vec![
             reason(
                 "preflight",
@@ -349,6 +362,7 @@ pub(super) fn empty() -> Report {
         bends: Vec::new(),
         connections: Vec::new(),
         broadcasts: Vec::new(),
+        marks: Vec::new(),
         warnings: Vec::new(),
         agents: vec![agent("agent-a", 1.0, 0, 0, None)],
         thresholds: Vec::new(),

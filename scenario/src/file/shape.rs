@@ -114,6 +114,28 @@ pub(super) static PLAN: Shape = shape(
             "p99 send lag above which a window's figures are not trusted. Default: 1ms, or 5 % of the median response \
              time where that is more.",
         ),
+        key(
+            "on_agent_loss",
+            Type::Choice(&["redistribute", "continue", "abort"]),
+            "What becomes of a lost agent's share: the others take it over, nobody does, or the run stops. Default: \
+             redistribute.",
+        ),
+        key(
+            "lease",
+            LENGTH,
+            "With redistribute: an agent that hears nothing of the coordinator stops after this long, and its share goes \
+             to the others. Default: 10s.",
+        ),
+        key(
+            "coordinator_timeout",
+            LENGTH,
+            "With continue and abort: an agent that hears nothing of the coordinator goes on for this long. Default: 60s.",
+        ),
+        key(
+            "max_start_skew",
+            LENGTH,
+            "A run does not start with an agent whose clock is known less exactly than this. Default: 5ms.",
+        ),
     ],
 );
 

@@ -16,6 +16,7 @@ use super::socket::{refuse_shared_rate, shared_rate};
 use super::template::Names;
 use super::value::nearest;
 use super::{MAX_PLAN_BYTES, data, http, load, threshold};
+use crate::continuity::{Continuity, OnAgentLoss};
 use crate::flow::StatusSet;
 use crate::load::Load;
 use crate::plan::{DataSet, Phase, Ready, Scenario, ScenarioStart, Search, TimedStep, WarmUp};
@@ -24,6 +25,8 @@ use crate::{Plan, PlanSource, Problems};
 const DEFAULT_READY: Duration = Duration::from_secs(30);
 /// Scenarios of one plan.
 const MOST_SCENARIOS: usize = 200;
+/// A heartbeat goes out every second, so a shorter lease would run out between two of them.
+const LEAST_LEASE: Duration = Duration::from_secs(3);
 /// Timed steps times levels of one plan: each has histograms of its own on every worker.
 const MOST_STEPS: usize = 1_000;
 
@@ -63,6 +66,7 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         reader.problem_with_hint(root.place, "a search needs thresholds", hint);
     }
     let max_send_lag = object.get("max_send_lag").and_then(|node| reader.duration(node));
+    let continuity = continuity(reader, &object);
     Some(Plan {
         name,
         target: target?,
@@ -75,9 +79,33 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         thresholds,
         search,
         max_send_lag,
+        continuity,
         seed,
         hash: hash(source),
     })
+}
+
+/// What happens when agents and coordinator lose each other.
+fn continuity(reader: &mut Reader, object: &Object<'_>) -> Continuity {
+    let words = [
+        ("redistribute", OnAgentLoss::Redistribute),
+        ("continue", OnAgentLoss::Continue),
+        ("abort", OnAgentLoss::Abort),
+    ];
+    let default = Continuity::default();
+    let mut limit = |key: &str, default: Duration, least: Duration| {
+        let Some(node) = object.get(key) else { return default };
+        let length = reader.duration(node).unwrap_or(default);
+        if length < least {
+            reader.problem(node.place, format!("{key} must be at least {} ms", least.as_millis()));
+        }
+        length
+    };
+    let lease = limit("lease", default.lease, LEAST_LEASE);
+    let coordinator_timeout = limit("coordinator_timeout", default.coordinator_timeout, LEAST_LEASE);
+    let max_start_skew = limit("max_start_skew", default.max_start_skew, Duration::from_micros(100));
+    let on_agent_loss = reader.choice(object.get("on_agent_loss"), &words, default.on_agent_loss);
+    Continuity { on_agent_loss, lease, coordinator_timeout, max_start_skew }
 }
 
 fn stem(name: &str) -> String {

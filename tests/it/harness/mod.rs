@@ -8,7 +8,7 @@ mod servers;
 
 pub(crate) use groups::CpuGroup;
 pub(crate) use prepared::Prepared;
-pub(crate) use process::{Daemon, Finished, Groundswell, agent, serve};
+pub(crate) use process::{Daemon, Finished, Groundswell, agent, serve, serve_on};
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{
     Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, wait_until_listening,

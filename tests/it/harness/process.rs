@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// Nothing that a test waits for takes so long, on however slow a machine; then it hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -33,7 +34,13 @@ impl Groundswell {
     pub(crate) fn new<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Self {
         let mut command = Command::new(binary());
         command.args(arguments).stdin(Stdio::null());
-        for name in ["GROUNDSWELL_COORDINATOR", "GROUNDSWELL_LISTEN", "GROUNDSWELL_NAME", "GROUNDSWELL_LOG"] {
+        for name in [
+            "GROUNDSWELL_COORDINATOR",
+            "GROUNDSWELL_LISTEN",
+            "GROUNDSWELL_NAME",
+            "GROUNDSWELL_LOG",
+            "GROUNDSWELL_DATA_DIR",
+        ] {
             command.env_remove(name);
         }
         Groundswell { command }
@@ -119,6 +126,8 @@ pub(crate) struct Daemon {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
+    /// Its files; they go when it has gone.
+    folder: Option<TempDir>,
 }
 
 impl Daemon {
@@ -142,7 +151,7 @@ impl Daemon {
                 }
             }
         });
-        Ok(Daemon { name: name.to_owned(), child, lines, seen: Vec::new() })
+        Ok(Daemon { name: name.to_owned(), child, lines, seen: Vec::new(), folder: None })
     }
 
     /// Waits for a line on its stderr that contains `text`, and returns it.
@@ -211,7 +220,19 @@ impl Drop for Daemon {
 /// # Errors
 /// When it does not come up.
 pub(crate) fn serve() -> anyhow::Result<(Daemon, String)> {
-    let mut daemon = Groundswell::new(["serve", "--listen", "127.0.0.1:0"]).start("serve")?;
+    let folder = tempfile::tempdir()?;
+    let (mut daemon, url) = serve_on("127.0.0.1:0", folder.path())?;
+    daemon.folder = Some(folder);
+    Ok((daemon, url))
+}
+
+/// A coordinator on an address with a store of its own or of another's before it, and its URL.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn serve_on(address: &str, data: &Path) -> anyhow::Result<(Daemon, String)> {
+    let arguments = ["serve".as_ref(), "--listen".as_ref(), address.as_ref(), "--data-dir".as_ref(), data.as_os_str()];
+    let mut daemon = Groundswell::new(arguments).start("serve")?;
     let line = daemon.wait_for("coordinator listening on ")?;
     let url = line.rsplit(' ').next().context("no URL")?.to_owned();
     Ok((daemon, url))

@@ -154,6 +154,14 @@ impl Nginx {
         Nginx::listening("http2", "")
     }
 
+    /// Starts one that speaks HTTP/2 only, with more settings.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start_http2_with(settings: &str) -> anyhow::Result<Self> {
+        Nginx::listening("http2", settings)
+    }
+
     fn listening(how: &str, settings: &str) -> anyhow::Result<Self> {
         let settings = if settings.is_empty() { "keepalive_requests 1000000;" } else { settings };
         let folder = folder()?;

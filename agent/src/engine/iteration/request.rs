@@ -14,18 +14,21 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::body::Built;
-use super::{Iteration, outcome_of};
+use super::{Iteration, Next, outcome_of};
 use crate::engine::check::{Document, broken_expectation, capture, needs_body};
 use crate::transport::{InvalidTarget, Login, Request, Response, Target};
 
 impl Iteration<'_> {
-    pub(super) async fn http(&mut self, timed: &Timed<Box<HttpRequest>>) {
+    pub(super) async fn http(&mut self, timed: &Timed<Box<HttpRequest>>) -> Next {
         let spec = &timed.spec;
         let request = match self.http_request(timed) {
             Ok(request) => request,
-            Err(error) => return self.skip(timed.slot, "template_failed", &error),
+            Err(error) => {
+                self.skip(timed.slot, "template_failed", &error);
+                return Next::Step;
+            }
         };
-        let mut operation = self.begin(timed.slot);
+        let Some(mut operation) = self.begin(timed.slot) else { return Next::Leave };
         let result = self.user.client.send(&request, operation.progress()).await;
         // An earlier response is not the end of an operation that failed after it.
         let read = operation.progress().ended.filter(|_| result.is_ok());
@@ -43,6 +46,7 @@ impl Iteration<'_> {
         if unsent {
             self.wait_for_own_limit().await;
         }
+        Next::Step
     }
 
     fn judge(&mut self, spec: &HttpRequest, response: &Response, elapsed: Duration) -> Outcome {

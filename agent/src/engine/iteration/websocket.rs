@@ -40,7 +40,7 @@ impl Iteration<'_> {
                 return Next::Step;
             }
         };
-        let mut operation = self.begin(timed.slot);
+        let Some(mut operation) = self.begin(timed.slot) else { return Next::Leave };
         // Boxed, because every user would carry the state of a handshake while its socket is open otherwise.
         let opening = Socket::open(&handshake, &self.phase.context.clients, operation.progress());
         let opened = Box::pin(opening).await;
@@ -121,17 +121,17 @@ impl Iteration<'_> {
         };
         match action {
             Action::Send(spec) => self.send(timed.slot, &open, spec).await,
-            Action::Messages(load) => return self.messages(timed.slot, &open, load).await,
+            Action::Messages(load) => self.messages(timed.slot, &open, load).await,
             Action::Receive(spec) => self.receive(timed.slot, &open, spec).await,
             Action::Listen { messages, within } => self.listen_for(timed.slot, &open, *messages, *within).await,
             Action::Ping { within } => self.ping(timed.slot, &open, *within).await,
             Action::Close(spec) => {
-                self.close(timed.slot, &open, spec).await;
+                let next = self.close(timed.slot, &open, spec).await;
                 self.place(*socket, None);
+                next
             }
             Action::Closed { codes, within } => self.closed(timed.slot, &open, codes, *within).await,
         }
-        Next::Step
     }
 
     /// Waits for a connection that is being restored. That wait is not the operation's; none where it is hopeless.
@@ -176,17 +176,20 @@ impl Iteration<'_> {
         Ok(())
     }
 
-    async fn send(&mut self, slot: u32, open: &UserSocket, spec: &SendSpec) {
+    async fn send(&mut self, slot: u32, open: &UserSocket, spec: &SendSpec) -> Next {
         if self.connected(slot, open).await.is_none() {
-            return;
+            return Next::Step;
         }
         let out = match self.outgoing(open, spec) {
             Ok(out) => out,
-            Err(error) => return self.skip(slot, "template_failed", &error),
+            Err(error) => {
+                self.skip(slot, "template_failed", &error);
+                return Next::Step;
+            }
         };
         let bytes = out.message.len() as u64;
         let intended = self.due;
-        let mut operation = self.begin(slot);
+        let Some(mut operation) = self.begin(slot) else { return Next::Leave };
         let sent = Instant::now();
         let result = self.hand_over(slot, open, out).await;
         let finished = Instant::now();
@@ -199,6 +202,7 @@ impl Iteration<'_> {
             }
             Err(failure) => operation.end(finished, outcome_of(failure)),
         }
+        Next::Step
     }
 
     /// Messages on a schedule of their own: a slow one makes the next ones late, and their response time says so.
@@ -210,16 +214,16 @@ impl Iteration<'_> {
         for k in 0..count {
             let due = start + load.offset(k, user, users);
             open.give_up_late_replies();
-            if matches!(self.accounting, Accounting::AsIssued { until } if due >= until)
-                || !self.phase.context.pause_until(due).await
-            {
+            self.due = due;
+            if !self.pause_until(due).await || self.is_over() {
                 return Next::Leave;
             }
-            self.due = due;
             if self.connected(slot, open).await.is_none() {
                 continue;
             }
-            self.message(slot, open, load, free.max(due)).await;
+            if self.message(slot, open, load, free.max(due)).await == Next::Leave {
+                return Next::Leave;
+            }
             free = Instant::now();
         }
         let going_on = open.replies_done(async |until| self.phase.context.pause_until(until).await).await;
@@ -227,14 +231,17 @@ impl Iteration<'_> {
         if going_on { Next::Step } else { Next::Leave }
     }
 
-    async fn message(&mut self, slot: u32, open: &UserSocket, load: &MessageLoad, free: Instant) {
+    async fn message(&mut self, slot: u32, open: &UserSocket, load: &MessageLoad, free: Instant) -> Next {
         let out = match self.outgoing(open, &load.send) {
             Ok(out) => out,
-            Err(error) => return self.skip(slot, "template_failed", &error),
+            Err(error) => {
+                self.skip(slot, "template_failed", &error);
+                return Next::Step;
+            }
         };
         let (bytes, id) = (out.message.len() as u64, out.id);
         let waited = free > self.due;
-        let mut operation = self.begin(slot);
+        let Some(mut operation) = self.begin(slot) else { return Next::Leave };
         if waited {
             operation = operation.queued_until(free);
         }
@@ -255,6 +262,7 @@ impl Iteration<'_> {
             (Some(operation), Err(failure)) => operation.end(finished, outcome_of(failure)),
             (None, _) => {}
         }
+        Next::Step
     }
 
     /// Operations that this user makes.
@@ -280,13 +288,14 @@ impl Iteration<'_> {
         }
     }
 
-    async fn receive(&mut self, slot: u32, open: &UserSocket, spec: &Receive) {
+    async fn receive(&mut self, slot: u32, open: &UserSocket, spec: &Receive) -> Next {
         let losses = open.losses();
         let due = self.due;
         // The answer to a send counts from that send; a message nobody asked for, from the moment it is waited for.
         let (intended, sent) = open.unanswered.take().unwrap_or((due, due));
         self.due = intended;
-        let operation = self.begin(slot).sent_at(sent);
+        let Some(operation) = self.begin(slot) else { return Next::Leave };
+        let operation = operation.sent_at(sent);
         let deadline = sent.max(due) + spec.within;
         let awaited = timeout_at(deadline, self.await_messages(open, spec, losses)).await;
         let now = Instant::now();
@@ -298,6 +307,7 @@ impl Iteration<'_> {
             Err(_) => (now, Outcome::Timeout),
         };
         operation.end(finished, outcome);
+        Next::Step
     }
 
     /// Takes messages until those awaited have come; tells when the last came, and what is wrong with them.
@@ -336,12 +346,8 @@ impl Iteration<'_> {
     pub(super) async fn listen(&mut self, socket: u32, length: Duration) -> Next {
         let until = self.due + length;
         let Some(open) = self.socket(socket) else { return Next::Step };
-        let wake = match self.accounting {
-            Accounting::AsIssued { until: leaves } => until.min(leaves),
-            Accounting::Scheduled { .. } => until,
-        };
         let going_on = tokio::select! {
-            going_on = self.phase.context.pause_until(wake) => going_on,
+            going_on = self.pause_until(until) => going_on,
             _ = open.ended() => true,
         };
         open.forget_messages();
@@ -350,36 +356,38 @@ impl Iteration<'_> {
         if going_on { Next::Step } else { Next::Leave }
     }
 
-    async fn listen_for(&mut self, slot: u32, open: &UserSocket, messages: u64, within: Duration) {
+    async fn listen_for(&mut self, slot: u32, open: &UserSocket, messages: u64, within: Duration) -> Next {
         let before = open.arrived();
-        let operation = self.begin(slot);
+        let Some(operation) = self.begin(slot) else { return Next::Leave };
         let result = timeout(within, open.messages(before, messages)).await;
         let finished = Instant::now();
         open.forget_messages();
         self.due = finished;
         operation.end(finished, ended_as(result));
+        Next::Step
     }
 
-    async fn ping(&mut self, slot: u32, open: &UserSocket, within: Duration) {
+    async fn ping(&mut self, slot: u32, open: &UserSocket, within: Duration) -> Next {
         if self.connected(slot, open).await.is_none() {
-            return;
+            return Next::Step;
         }
-        let operation = self.begin(slot);
+        let Some(operation) = self.begin(slot) else { return Next::Leave };
         let result = timeout(within, open.ping()).await;
         self.due = Instant::now();
         match result {
             Ok(Ok(at)) => operation.end(at, Outcome::Ok),
             other => operation.end(self.due, ended_as(other.map(|result| result.map(|_| ())))),
         }
+        Next::Step
     }
 
-    async fn close(&mut self, slot: u32, open: &UserSocket, spec: &Close) {
+    async fn close(&mut self, slot: u32, open: &UserSocket, spec: &Close) -> Next {
         if self.connected(slot, open).await.is_none() {
-            return;
+            return Next::Step;
         }
         open.settle().await;
         self.due = Instant::now();
-        let operation = self.begin(slot);
+        let Some(operation) = self.begin(slot) else { return Next::Leave };
         let closed = open.close(spec.code, &spec.reason).await;
         let finished = Instant::now();
         self.due = finished;
@@ -391,10 +399,11 @@ impl Iteration<'_> {
             Some(ended) => outcome_of(ended.failure),
         };
         operation.end(finished, outcome);
+        Next::Step
     }
 
-    async fn closed(&mut self, slot: u32, open: &UserSocket, codes: &[u16], within: Duration) {
-        let operation = self.begin(slot);
+    async fn closed(&mut self, slot: u32, open: &UserSocket, codes: &[u16], within: Duration) -> Next {
+        let Some(operation) = self.begin(slot) else { return Next::Leave };
         let ended = timeout(within, open.ended()).await;
         let finished = Instant::now();
         self.due = finished;
@@ -406,6 +415,7 @@ impl Iteration<'_> {
                 Err(_) => Outcome::Timeout,
             },
         );
+        Next::Step
     }
 
     pub(super) fn subscribe(&mut self, spec: &Subscribe) {

@@ -76,6 +76,10 @@ impl Shared {
 
     /// Sends a message that is no operation of its own.
     async fn say(&self, socket: &Socket, message: Message) {
+        // Held back beyond the lease, the first thing that goes on may be an answer to what came meanwhile.
+        if !self.account.phase.context.may_issue(Instant::now()) {
+            return;
+        }
         let bytes = message.len() as u64;
         // A connection that can't be written to ends where it is read.
         if socket.send(message).await.is_ok() {
@@ -227,6 +231,9 @@ impl Shared {
                 }
             }
             let begun = Instant::now();
+            if !self.account.phase.context.may_issue(begun) {
+                break;
+            }
             let clients = &self.account.phase.context.clients;
             match Socket::open(&self.handshake, clients, &mut Progress::default()).await {
                 Ok(socket) => {

@@ -5,8 +5,9 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use groundswell_scenario::http::{AddressFamily, Coding, Mapping, Network};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use super::super::Login;
+use super::super::{Handshake, Login, Socket};
 use super::*;
 
 fn redirect(status: u16, to: &str) -> Act {
@@ -125,8 +126,15 @@ fn codings_are_asked_for_and_undone_only_where_the_plan_wants_them() {
         for writer in [&mut gzip as &mut dyn std::io::Write, &mut zlib, &mut raw] {
             writer.write_all(&text).unwrap();
         }
-        let bodies =
-            [("gzip", gzip.finish().unwrap()), ("deflate", zlib.finish().unwrap()), ("deflate", raw.finish().unwrap())];
+        // "groundswell " twenty times.
+        let brotli = b"\x1b\xef\x00\xf8\xa5A\xca\xd8\xeeT!\xab\xd5\x02\xd6\xe8z\xb6\x00".to_vec();
+        let bodies = [
+            ("gzip", gzip.finish().unwrap()),
+            ("deflate", zlib.finish().unwrap()),
+            ("deflate", raw.finish().unwrap()),
+            ("br", brotli),
+            ("zstd", compress_to_vec(&text[..], CompressionLevel::Fastest)),
+        ];
         for (coding, body) in bodies {
             let sent = body.clone();
             let server = Server::start(move |_| encoded(coding, &sent)).await;
@@ -187,5 +195,40 @@ fn several_source_addresses_are_used_in_turn() {
         let mut seen = seen.borrow().clone();
         seen.sort();
         assert_eq!(seen, ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"]);
+    });
+}
+
+/// By its address and by a name; WebSockets as well.
+#[test]
+fn targets_may_be_reached_over_ipv6() {
+    on_each(async |options| {
+        let Ok(listener) = TcpListener::bind("[::1]:0").await else { return };
+        let server = Server::on(listener, |_| answer(OK));
+        let resolve =
+            vec![Mapping { host: "shop.test".into(), port: None, addresses: vec!["[::1]:0".parse().unwrap()] }];
+        let network = Network { resolve, family: AddressFamily::Ipv6, bind: vec!["::1".parse().unwrap()] };
+        let clients = clients(HttpOptions { network, ..options });
+        let mut client = clients.client(0);
+        for url in [server.url(), Url::parse(&format!("http://shop.test:{}/", server.address.port())).unwrap()] {
+            assert_eq!(send(&mut client, &get(&clients, url)).await.unwrap().status, 200);
+        }
+        let host = format!("host: [::1]:{}\r\n", server.address.port());
+        assert!(server.seen.borrow().requests[0].to_lowercase().contains(&host), "{:?}", server.seen.borrow().requests);
+        let url = Url::parse(&format!("ws://{}/", server.address)).unwrap();
+        let handshake = Handshake { url, headers: HeaderMap::new(), timeout: Duration::from_secs(10) };
+        let opened = Socket::open(&handshake, &clients, &mut Progress::default()).await;
+        assert_eq!(opened.err(), Some(Failure::class("ws_upgrade_refused_200")), "it was asked, and refused");
+    });
+}
+
+/// A target that takes connections and says nothing in the TLS handshake.
+#[test]
+fn a_limit_for_connecting_is_its_own_class() {
+    on_each(async |options| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+        let clients = clients(HttpOptions { connect_timeout: Some(Duration::from_millis(200)), ..options });
+        let request = Request { timeout: Duration::from_secs(60), ..get(&clients, url) };
+        assert_eq!(send(&mut clients.client(0), &request).await.unwrap_err(), Failure::class("connect_timeout"));
     });
 }

@@ -5,13 +5,14 @@
 //! - `basics`: connections, bodies, cookies, phases
 //! - `features`: redirects, logins, codings, limits, names
 //! - `hostile`: targets that lie, stall, flood or break off
-//! - `http2`: the same over HTTP/2
+//! - `http2`: the same over HTTP/2; `http2_hostile`: targets that abuse it
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod basics;
 mod features;
 mod hostile;
 mod http2;
+mod http2_hostile;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -71,7 +72,10 @@ struct Seen {
 
 impl Server {
     async fn start(act: impl Fn(usize) -> Act + Clone + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Server::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), act)
+    }
+
+    fn on(listener: TcpListener, act: impl Fn(usize) -> Act + Clone + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Rc::new(RefCell::new(Seen::default()));
         let shared = Rc::clone(&seen);

@@ -19,11 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::body::Outgoing;
 use crate::transport::dial::Stream;
-use crate::transport::failure::{HeadTooLarge, Stage};
-use crate::transport::{Extra, Failure, MAX_HEAD_BYTES, Request};
-
-/// Most that HTTP/2 takes as one head.
-const MAX_HTTP2_HEAD_BYTES: u32 = 64 << 10;
+use crate::transport::failure::{HeadTooLarge, Stage, is_end_of_connection};
+use crate::transport::{Extra, Failure, MAX_HEAD_BYTES, MAX_HTTP2_HEAD_BYTES, Request};
 
 /// A request for the wire, with the counter of its body where its length is not known.
 pub(super) type Outbound = (http::Request<Outgoing>, Option<Arc<AtomicU64>>, u64);
@@ -378,10 +375,6 @@ fn classify(error: &hyper::Error) -> Failure {
     if error.is_parse_too_large() {
         return Failure::class("headers_too_large");
     }
-    let otherwise = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        "connection_closed"
-    } else {
-        "protocol"
-    };
+    let otherwise = if is_end_of_connection(error) { "connection_closed" } else { "protocol" };
     Failure::of_chain(error, otherwise)
 }

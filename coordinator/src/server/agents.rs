@@ -1,0 +1,128 @@
+//! The service that agents talk to.
+
+use groundswell_proto::limits::{HELLO_DEADLINE, MAX_NAME_BYTES, SESSION_QUEUE};
+use groundswell_proto::v1::agent_message::Kind as Said;
+use groundswell_proto::v1::agent_service_server::AgentService;
+use groundswell_proto::v1::{AgentMessage, CoordinatorMessage, Hello, Probe, ProbeReply};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::hub::{Beat, Joined, Message};
+use super::{Services, ToAgent, shutting_down, speaks_our_protocol, wire};
+use crate::fleet::{AgentId, check_name};
+
+#[tonic::async_trait]
+impl AgentService for Services {
+    type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
+    type BeatStream = ReceiverStream<Result<ProbeReply, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut inbound = request.into_inner();
+        let first = timeout(HELLO_DEADLINE, inbound.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+        let Some(AgentMessage { kind: Some(Said::Hello(hello)) }) = first else {
+            return Err(Status::invalid_argument("the first message of a session must be Hello"));
+        };
+        speaks_our_protocol("agent", hello.protocol, &hello.version)?;
+        let (out, outbound) = mpsc::channel(SESSION_QUEUE);
+        let Joined { agent, session } = self.join(hello, out.clone()).await?;
+        self.tasks.spawn(pump(agent, session, inbound, out, self.hub.clone()));
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+
+    async fn beat(&self, request: Request<Streaming<Probe>>) -> Result<Response<Self::BeatStream>, Status> {
+        let inbound = request.into_inner();
+        let (out, outbound) = mpsc::channel(SESSION_QUEUE);
+        self.tasks.spawn(answer_beats(self.clone(), inbound, out));
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+impl Services {
+    async fn join(&self, hello: Hello, out: ToAgent) -> Result<Joined, Status> {
+        check_name(&hello.name, MAX_NAME_BYTES).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let incarnation = self
+            .store
+            .incarnation(&hello.name, hello.boot)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let (answer, answered) = oneshot::channel();
+        self.tell(Message::Join { hello: Box::new(hello), incarnation, out, answer }).await?;
+        let joined = answered.await.map_err(|_| shutting_down())?;
+        joined.map_err(|error| Status::already_exists(error.to_string()))
+    }
+}
+
+/// Reads one session until it ends.
+async fn pump(
+    agent: AgentId,
+    session: u64,
+    mut inbound: Streaming<AgentMessage>,
+    out: ToAgent,
+    hub: mpsc::Sender<Message>,
+) {
+    let why = loop {
+        let said = tokio::select! {
+            said = inbound.message() => said,
+            // The hub has given the session up.
+            () = out.closed() => break "its session was closed".to_owned(),
+            // The coordinator ends; as long as this sender is here, the session would not.
+            () = hub.closed() => return,
+        };
+        let said = match said {
+            Ok(Some(AgentMessage { kind: Some(said) })) => said,
+            Ok(Some(AgentMessage { kind: None })) => continue,
+            Ok(None) => break "it closed its session".to_owned(),
+            Err(status) => break format!("its connection broke: {}", status.message()),
+        };
+        let heard = match wire::heard(said) {
+            Ok(heard) => heard,
+            Err(error) => {
+                let why = format!("it sent a delta that can't be: {error}");
+                let _ = out.send(Err(Status::invalid_argument(why.clone()))).await;
+                break why;
+            }
+        };
+        if hub.send(Message::Heard { agent, heard }).await.is_err() {
+            return;
+        }
+    };
+    let _ = hub.send(Message::Left { agent, session, why }).await;
+}
+
+/// Answers heartbeats for as long as the hub lets the agent go on.
+async fn answer_beats(
+    services: Services,
+    mut inbound: Streaming<Probe>,
+    out: mpsc::Sender<Result<ProbeReply, Status>>,
+) {
+    loop {
+        let probe = tokio::select! {
+            probe = inbound.message() => probe,
+            // The coordinator ends.
+            () = services.beats.closed() => return,
+        };
+        let Ok(Some(probe)) = probe else { return };
+        let t2_us = services.clock.now_us();
+        let (answer, answered) = oneshot::channel();
+        if services.beats.send(Beat { agent: AgentId(probe.incarnation), answer }).await.is_err() {
+            return;
+        }
+        let reply = match answered.await {
+            Ok(true) => Ok(ProbeReply { t1_us: probe.t1_us, t2_us, t3_us: services.clock.now_us() }),
+            // What it had may be others' by now.
+            Ok(false) => Err(Status::failed_precondition("this agent was given up")),
+            Err(_) => Err(shutting_down()),
+        };
+        let is_last = reply.is_err();
+        if out.send(reply).await.is_err() || is_last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a store has, by the commands that show it.
+
+use anyhow::ensure;
+use rustix::process::Signal;
+
+use crate::harness::{Groundswell, Prepared, Report, agent, serve_on};
+
+const PLAN: &str = "
+max_send_lag: 10s
+target: TARGET
+scenarios:
+  arrive:
+    load: { rate: 20/s, for: 1s }
+    flow: [ { get: /health } ]
+";
+
+/// A run is kept with its report, listed, reported again, made small, and deleted when it is old.
+pub(crate) fn kept() -> anyhow::Result<()> {
+    let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
+    let line = target.wait_for("http://")?;
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_default().to_owned();
+    let store = tempfile::tempdir()?;
+    let data = store.path().join("data").display().to_string();
+    let (mut coordinator, address) = serve_on("127.0.0.1:0", data.as_ref())?;
+    let _agent = agent(&address, "a", None)?;
+    let prepared = Prepared::new(PLAN, &url)?;
+    let run = prepared.call_on("run", &address, "1").finish()?;
+    ensure!(run.code == Some(0), "{run:?}");
+    let first: Report = prepared.report()?;
+    let busy = Groundswell::new(["runs", "--data-dir", &data]).finish()?;
+    ensure!(busy.code == Some(2) && busy.stderr.contains("in use by another coordinator"), "{busy:?}");
+    coordinator.signal(Signal::TERM)?;
+    ensure!(coordinator.wait()? == Some(0), "the coordinator did not end well");
+
+    let listed = Groundswell::new(["runs", "--data-dir", &data]).finish()?;
+    ensure!(listed.stdout.contains(&first.run.id) && listed.stdout.contains("exit code 0"), "{listed:?}");
+    let again = || -> anyhow::Result<Report> {
+        let out = store.path().join("again.json").display().to_string();
+        let reported = Groundswell::new(["report", "last", "--data-dir", &data, "--out", &out]).finish()?;
+        ensure!(reported.code == Some(0), "{reported:?}");
+        Ok(serde_json::from_str(&std::fs::read_to_string(out)?)?)
+    };
+    ensure!(again()? == first, "the stored report is another one");
+    let tidied = Groundswell::new(["runs", "tidy", "--data-dir", &data]).finish()?;
+    ensure!(tidied.code == Some(0) && tidied.stderr.contains(&format!("merged: {}", first.run.id)), "{tidied:?}");
+    ensure!(again()? == first, "the report of a run that was made small is another one");
+    let unknown = Groundswell::new(["report", "nothing", "--data-dir", &data]).finish()?;
+    ensure!(unknown.code == Some(2) && unknown.stderr.contains("no run nothing in the store"), "{unknown:?}");
+    let pruned = Groundswell::new(["runs", "tidy", "--older-than", "0", "--data-dir", &data]).finish()?;
+    ensure!(pruned.stderr.contains(&format!("deleted: {}", first.run.id)), "{pruned:?}");
+    let none = Groundswell::new(["runs", "--data-dir", &data]).finish()?;
+    ensure!(none.stdout == "no runs\n", "{none:?}");
+    Ok(())
+}
