@@ -191,6 +191,25 @@ impl Iteration<'_> {
         Next::Step
     }
 
+    /// A flow of a user that has sockets. It may wait here for as long as the load lasts, so the state of a request, which
+    /// is by far the largest of any step, is kept out of it.
+    async fn flow_with_sockets(&mut self, steps: &[Step]) -> Next {
+        for step in steps {
+            self.take_captured();
+            if self.is_over() {
+                return Next::Leave;
+            }
+            let next = match step {
+                Step::Http(timed) => Box::pin(self.http(timed)).await,
+                other => self.no_request(other).await,
+            };
+            if next == Next::Leave {
+                return Next::Leave;
+            }
+        }
+        Next::Step
+    }
+
     /// When the user of a closed load leaves, by now.
     fn leaving(&self) -> Option<Instant> {
         match self.accounting {
@@ -211,7 +230,16 @@ impl Iteration<'_> {
 
     async fn step(&mut self, step: &Step) -> Next {
         match step {
-            Step::Http(timed) => return self.http(timed).await,
+            Step::Http(timed) => self.http(timed).await,
+            other => self.no_request(other).await,
+        }
+    }
+
+    /// Any step but a request.
+    async fn no_request(&mut self, step: &Step) -> Next {
+        match step {
+            // Both callers have done it.
+            Step::Http(_) => {}
             Step::OnSocket(timed) => return self.on_socket(timed).await,
             Step::Listen { socket, length } => return self.listen(*socket, *length).await,
             Step::Subscribe(subscribe) => self.subscribe(subscribe),
@@ -231,7 +259,7 @@ impl Iteration<'_> {
 
     /// A flow within a flow: boxed, because a future can't contain itself.
     fn nested<'a>(&'a mut self, steps: &'a [Step]) -> BoxedNext<'a> {
-        Box::pin(self.flow(steps))
+        if self.sockets.is_empty() { Box::pin(self.flow(steps)) } else { Box::pin(self.flow_with_sockets(steps)) }
     }
 
     async fn think(&mut self, think: Think) -> Next {
