@@ -9,6 +9,7 @@ mod bad_input;
 mod cluster;
 mod edges;
 mod examples;
+mod faults;
 mod flood;
 mod harness;
 mod help;
@@ -44,6 +45,31 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("flood::silence_holds_no_more_than_the_plan_allows", &[], flood::silence),
     ("loss::kill_nine_of_one_of_three_agents", &[Tool::Nginx], loss::kill_nine),
     ("loss::an_agent_that_is_asked_to_stop_hands_in_its_figures", &[Tool::Nginx], loss::agent_asked_to_stop),
+    ("faults::agents::killed_for_good", &[], faults::agents::killed_for_good),
+    ("faults::agents::killed_and_replaced", &[], faults::agents::killed_and_replaced),
+    ("faults::agents::frozen_for_longer_than_its_lease", &[], faults::agents::frozen_for_longer_than_its_lease),
+    ("faults::agents::frozen_for_less_than_its_lease", &[], faults::agents::frozen_for_less_than_its_lease),
+    ("faults::agents::asked_to_end", &[], faults::agents::asked_to_end),
+    ("faults::agents::joins_late", &[], faults::agents::joins_late),
+    ("faults::agents::started_twice", &[], faults::agents::started_twice),
+    ("faults::links::held_for_less_than_the_lease", &[], faults::links::held_for_less_than_the_lease),
+    ("faults::links::held_for_longer_than_the_lease", &[], faults::links::held_for_longer_than_the_lease),
+    ("faults::links::held_with_continue", &[], faults::links::held_with_continue),
+    ("faults::links::answers_held", &[], faults::links::answers_held),
+    ("faults::links::cut_every_second", &[], faults::links::cut_every_second),
+    ("faults::links::delayed", &[], faults::links::delayed),
+    ("faults::links::corrupted", &[], faults::links::corrupted),
+    ("faults::coordinator::killed_twenty_times", &[], faults::coordinator::killed_twenty_times),
+    ("faults::coordinator::away_for_longer_than_the_lease", &[], faults::coordinator::away_for_longer_than_the_lease),
+    ("faults::coordinator::two_on_one_store", &[], faults::coordinator::two_on_one_store),
+    ("faults::coordinator::restarted_with_an_edited_plan", &[], faults::coordinator::restarted_with_an_edited_plan),
+    ("faults::coordinator::recovered_without_anybody", &[], faults::coordinator::recovered_without_anybody),
+    ("faults::coordinator::disk_full", &[Tool::Mount], faults::coordinator::disk_full),
+    ("faults::bytes::replayed_and_missing", &[], faults::bytes::replayed_and_missing),
+    ("faults::bytes::two_contents_under_one_number", &[], faults::bytes::two_contents_under_one_number),
+    ("faults::bytes::refused_before_they_are_merged", &[], faults::bytes::refused_before_they_are_merged),
+    ("faults::bytes::more_than_was_planned", &[], faults::bytes::more_than_was_planned),
+    ("faults::chaos", &[], faults::chaos::chaos),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),
     ("interrupt::a_threshold_stops_the_run", &[Tool::Nginx], interrupt::threshold_stops),
     ("limits::an_agent_that_is_stopped_for_two_seconds", &[Tool::Nginx], limits::stalled_agent),

@@ -189,6 +189,31 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Has it ended?
+    ///
+    /// # Errors
+    /// When the process can't be asked.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Everything on its stderr so far.
+    pub(crate) fn said(&mut self) -> String {
+        self.seen.extend(self.lines.try_iter());
+        self.seen.join("\n")
+    }
+
+    /// The most memory that it ever had, in KiB.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn peak_memory_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = peak.and_then(|peak| peak.split_whitespace().next()).context("no VmHWM")?;
+        Ok(number.parse()?)
+    }
+
     /// Waits until it has ended and returns its exit code.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -29,6 +30,8 @@ pub(crate) enum Tool {
     Autobahn,
     /// Network namespaces of our own: root, and `unshare` and `ip`.
     NetworkNamespace,
+    /// File systems of our own: root.
+    Mount,
     /// A control group for CPU time that we may make groups in: root.
     CpuGroup,
 }
@@ -43,6 +46,11 @@ impl Tool {
                 command
             }
             Tool::CpuGroup => return CpuGroup::with_quota(Duration::from_millis(50)).is_ok(),
+            Tool::Mount => {
+                let mut command = Command::new("unshare");
+                command.args(["-m", "mount", "-t", "tmpfs", "-o", "size=4m", "none", "/tmp"]);
+                command
+            }
             Tool::NetworkNamespace => {
                 let mut command = Command::new("unshare");
                 command.args(["-n", "ip", "link", "set", "lo", "up"]);
@@ -80,6 +88,7 @@ impl Tool {
             Tool::OpenSsl => "openssl".to_owned(),
             Tool::Autobahn => "Autobahn's wstest (CPython 2.7)".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
+            Tool::Mount => "root and mount".to_owned(),
             Tool::NetworkNamespace => "network namespaces (root, unshare, ip)".to_owned(),
             Tool::CpuGroup => "a control group for CPU time (root)".to_owned(),
         }
@@ -106,7 +115,9 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
 /// # Errors
 /// When there is none.
 pub(crate) fn own_port() -> anyhow::Result<u16> {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000)?;
+    // Each call of a process has another one, and processes begin at others.
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() * 16 % 10_000)? + CALLS.fetch_add(1, Ordering::Relaxed);
     let mut free = (first..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.next().context("no free port")
 }

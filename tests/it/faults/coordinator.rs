@@ -1,0 +1,173 @@
+//! Coordinators that die, come back, stay away, meet a second one, or have no room left.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use groundswell_coordinator::report::Status;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::scene::{Coordinator, RATE, begin, plan};
+use crate::harness::{Groundswell, Oracle, Report, agent, folder, write};
+
+/// SIGKILL at twenty random moments of one run, each time started again at once: nothing is lost, nothing twice, and the
+/// command that submitted the run sees its report.
+pub(crate) fn killed_twenty_times() -> anyhow::Result<()> {
+    const SECONDS: u64 = 32;
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut moments: Vec<f64> = (0..20).map(|_| random.random_range(0.2..SECONDS as f64 - 2.0)).collect();
+    moments.sort_by(f64::total_cmp);
+    let oracle = Oracle::start()?;
+    let mut coordinator = Coordinator::start()?;
+    let url = coordinator.url();
+    let _agents = [agent(&url, "a", None)?, agent(&url, "b", None)?, agent(&url, "c", None)?];
+    let mut begun = begin(&plan(SECONDS, "lease: 60s"), &oracle, &url, 3)?;
+    let began = Instant::now();
+    for moment in moments {
+        sleep((began + Duration::from_secs_f64(moment)).saturating_duration_since(Instant::now()));
+        coordinator.kill()?;
+        ensure!(!begun.run().has_ended()?, "the command went away: {}", begun.run().said());
+        coordinator.restart()?;
+    }
+    let ended = begun.end().with_context(|| format!("seed {seed}"))?;
+    ended.nothing_was_lost(&oracle, SECONDS).with_context(|| format!("seed {seed}"))?;
+    ensure!(ended.marks("coordinator_restarted") >= 10, "{:?}", ended.report.marks);
+    Ok(())
+}
+
+/// Away for longer than the lease: the agents stop by themselves, nobody sends anything twice, and the report shows it.
+pub(crate) fn away_for_longer_than_the_lease() -> anyhow::Result<()> {
+    let oracle = Oracle::start()?;
+    let mut coordinator = Coordinator::start()?;
+    let url = coordinator.url();
+    let _agents = [agent(&url, "a", None)?, agent(&url, "b", None)?];
+    let begun = begin(&plan(20, "lease: 3s"), &oracle, &url, 2)?;
+    coordinator.kill()?;
+    // However slow the machine is: when nothing has come for two seconds, the agents have stopped.
+    let mut before = oracle.count();
+    loop {
+        sleep(Duration::from_secs(2));
+        let now = oracle.count();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    ensure!(before < RATE * 20, "the agents went on to the end");
+    coordinator.restart()?;
+    let ended = begun.end()?;
+    ended.account_holds(&oracle, 20)?;
+    ensure!(ended.code == Some(3) && ended.report.verdict.status == Status::Degraded, "{:?}", ended.report.verdict);
+    ensure!(ended.marks("agent_lost") >= 2 && ended.marks("coordinator_restarted") == 1, "{:?}", ended.report.marks);
+    Ok(())
+}
+
+/// A second coordinator on a store that is in use.
+pub(crate) fn two_on_one_store() -> anyhow::Result<()> {
+    let coordinator = Coordinator::start()?;
+    let folder = coordinator.data().display().to_string();
+    let second = Groundswell::new(["serve", "--listen", "127.0.0.1:0", "--data-dir", &folder]).finish()?;
+    ensure!(second.code == Some(2) && second.stderr.contains(&folder), "{second:?}");
+    // The first one goes on.
+    agent(&coordinator.url(), "a", None)?;
+    Ok(())
+}
+
+/// The plan's file changes while the run goes on, and the coordinator is started again: the accepted plan counts.
+pub(crate) fn restarted_with_an_edited_plan() -> anyhow::Result<()> {
+    let oracle = Oracle::start()?;
+    let mut coordinator = Coordinator::start()?;
+    let url = coordinator.url();
+    let _agent = agent(&url, "a", None)?;
+    let begun = begin(&plan(6, ""), &oracle, &url, 1)?;
+    write(begun.prepared().folder(), "plan.yaml", "target: http://127.0.0.1:9\nscenarios: {}\n")?;
+    coordinator.kill()?;
+    coordinator.restart()?;
+    begun.end()?.nothing_was_lost(&oracle, 6)
+}
+
+/// Coordinator and agents die in the middle of a run: what is stored becomes a report that says what it does not know.
+pub(crate) fn recovered_without_anybody() -> anyhow::Result<()> {
+    let oracle = Oracle::start()?;
+    let mut coordinator = Coordinator::start()?;
+    let url = coordinator.url();
+    let mut agents = [agent(&url, "a", None)?, agent(&url, "b", None)?];
+    let mut begun = begin(&plan(20, "lease: 3s"), &oracle, &url, 2)?;
+    begun.wait_for_load(&oracle, RATE * 3)?;
+    coordinator.kill()?;
+    for agent in &mut agents {
+        agent.signal(rustix::process::Signal::KILL)?;
+        agent.wait()?;
+    }
+    let data = coordinator.data().display().to_string();
+    let listed = Groundswell::new(["runs", "--data-dir", &data]).finish()?;
+    let row = listed.stdout.lines().find(|line| line.contains("unfinished")).with_context(|| format!("{listed:?}"))?;
+    let run = row.split_whitespace().next().context("no id")?;
+    let folder = begun.prepared().folder();
+    let call = ["runs", "recover", run, "--data-dir", &data, "--out", "recovered.json"];
+    let recovered = Groundswell::new(call).current_dir(folder).finish()?;
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(folder.join("recovered.json"))?)
+        .with_context(|| format!("{recovered:?}"))?;
+    let (ledger, seen) = (&report.ledger, oracle.count());
+    ensure!(recovered.code == Some(3) && report.verdict.status == Status::Degraded, "{:?}", report.verdict);
+    ensure!(ledger.balanced && ledger.scheduled == RATE * 20 && ledger.unknown_max > 0, "{ledger:?}");
+    ensure!((ledger.issued..=ledger.issued + ledger.unknown_max).contains(&seen), "the target saw {seen}: {ledger:?}");
+    oracle.nothing_twice()
+}
+
+/// A file system of four megabytes in memory; it goes with this value.
+struct SmallDisk {
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(at: &Path) -> anyhow::Result<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(at).status()?;
+        ensure!(mounted.success(), "it can't be mounted");
+        Ok(SmallDisk { at: at.to_owned() })
+    }
+
+    /// Leaves no room at all.
+    fn fill(&self) -> anyhow::Result<PathBuf> {
+        let path = self.at.join("filler");
+        let mut file = std::fs::File::create(&path)?;
+        while file.write_all(&[0; 4096]).is_ok() {}
+        Ok(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is still open in it goes with its process.
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+    }
+}
+
+/// The disk of the store is full: the coordinator ends and says why, the agents keep what they measure, and with room
+/// again a restart makes everything whole.
+pub(crate) fn disk_full() -> anyhow::Result<()> {
+    let oracle = Oracle::start()?;
+    let folder = folder()?;
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data)?;
+    let disk = SmallDisk::mount(&data)?;
+    let mut coordinator = Coordinator::start_in(data.clone(), folder)?;
+    let url = coordinator.url();
+    let _agents = [agent(&url, "a", None)?, agent(&url, "b", None)?];
+    let begun = begin(&plan(12, "lease: 60s"), &oracle, &url, 2)?;
+    let filler = disk.fill()?;
+    let code = coordinator.daemon().wait()?;
+    let said = coordinator.daemon().said();
+    ensure!(code == Some(3) && said.contains(&data.display().to_string()), "{code:?} {said}");
+    std::fs::remove_file(filler)?;
+    coordinator.restart()?;
+    let ended = begun.end()?;
+    coordinator.kill()?;
+    ended.nothing_was_lost(&oracle, 12)
+}
