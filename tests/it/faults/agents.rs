@@ -41,6 +41,8 @@ pub(crate) fn killed_for_good() -> anyhow::Result<()> {
 /// SIGKILL, and another one of its name comes at once: it gets a part of the load, and its predecessor's figures stay.
 pub(crate) fn killed_and_replaced() -> anyhow::Result<()> {
     let mut three = three(&plan(14, "lease: 3s"))?;
+    // By then it has handed in something, which must stay.
+    three.oracle.wait_for(RATE * 3)?;
     three.b.signal(Signal::KILL)?;
     three.b.wait()?;
     let _again = agent(&three.url, "b", None)?;
