@@ -24,6 +24,12 @@ pub enum WireError {
     /// Bytes that can't be unpacked.
     #[error("its figures can't be read: {0}")]
     Packed(String),
+    /// A delta that is not what was sent.
+    #[error("delta {seq} was changed on the way (its hash differs)")]
+    Corrupted {
+        /// The number it came with.
+        seq: u64,
+    },
     /// A part that must be there is not.
     #[error("{0} is missing")]
     Missing(&'static str),

@@ -6,6 +6,7 @@ use groundswell_proto::{WireError, v1};
 use groundswell_scenario::Share;
 use groundswell_stats::{Closer, Closing, Delta, ErrorClass, Outcome, Phases, Recorder, Room, Sample, StepId};
 use proptest::prelude::*;
+use prost::Message;
 
 const STEPS: usize = 3;
 
@@ -227,4 +228,22 @@ fn histograms_that_are_none_are_refused() {
     assert!(matches!(bytes, WireError::Series { step: 0, .. }), "{bytes}");
     let sum = refused(|delta| delta.steps[0].series[0].count = 7);
     assert!(matches!(sum, WireError::Series { step: 0, .. }), "{sum}");
+}
+
+/// Whichever bit of a delta flips on the way, its hash does not fit any more.
+#[test]
+fn a_flipped_bit_shows() {
+    let delta = v1::Delta::new("run".into(), 7, 3, vec![1, 2, 3].into());
+    assert!(delta.checked_hash().is_ok());
+    let bytes = delta.encode_to_vec();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        // Bits that make it no message at all are refused before; unknown fields are no content.
+        if let Ok(read) = v1::Delta::decode(&flipped[..])
+            && read != delta
+        {
+            assert!(read.checked_hash().is_err(), "bit {bit}");
+        }
+    }
 }

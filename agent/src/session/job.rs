@@ -261,8 +261,7 @@ impl Job {
         while link.has_room(ROOM)
             && let Some((seq, figures)) = self.outbox.next(|_, window| window.pack())
         {
-            let delta = v1::Delta { run_id: self.run_id.clone(), incarnation: self.incarnation, seq, figures };
-            link.say(Say::Delta(delta));
+            link.say(Say::Delta(v1::Delta::new(self.run_id.clone(), self.incarnation, seq, figures)));
         }
         if self.done.is_some() && !self.done_said && !self.outbox.has_waiting() && link.has_room(ROOM) {
             let last_seq = self.outbox.last_seq();

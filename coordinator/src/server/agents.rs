@@ -1,5 +1,6 @@
 //! The service that agents talk to.
 
+use groundswell_proto::WireError;
 use groundswell_proto::limits::{HELLO_DEADLINE, MAX_NAME_BYTES, SESSION_QUEUE};
 use groundswell_proto::v1::agent_message::Kind as Said;
 use groundswell_proto::v1::agent_service_server::AgentService;
@@ -85,7 +86,12 @@ async fn pump(
             Ok(heard) => heard,
             Err(error) => {
                 let why = format!("it sent a delta that can't be: {error}");
-                let _ = out.send(Err(Status::invalid_argument(why.clone()))).await;
+                let status = match error {
+                    // The link's fault, not the agent's: it says it again in its next session.
+                    WireError::Corrupted { .. } => Status::data_loss(why.clone()),
+                    _ => Status::invalid_argument(why.clone()),
+                };
+                let _ = out.send(Err(status)).await;
                 break why;
             }
         };

@@ -58,9 +58,10 @@ pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
             Heard::Started(started.run_id, none_or(started.problem).map(|()| bound_us))
         }
         Said::Delta(delta) => {
+            let hash = delta.checked_hash()?;
             let measured = Box::new(measured(delta.seq, &delta.figures)?);
-            let v1::Delta { run_id, incarnation, seq, figures } = delta;
-            let (hash, bytes) = (hash_of(&figures), figures.into());
+            let v1::Delta { run_id, incarnation, seq, figures, .. } = delta;
+            let bytes = figures.into();
             Heard::Delivered(Box::new(Delivered { run_id, incarnation, seq, hash, bytes, measured }))
         }
         Said::Released(released) => Heard::Released {
@@ -81,13 +82,6 @@ pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
 
 fn none_or(problem: String) -> Result<(), String> {
     if problem.is_empty() { Ok(()) } else { Err(problem) }
-}
-
-/// The content of a delta in 16 bytes: BLAKE3, cut.
-fn hash_of(figures: &[u8]) -> [u8; 16] {
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&blake3::hash(figures).as_bytes()[..16]);
-    hash
 }
 
 /// Reads the packed figures of a delta, from an agent or from the store.

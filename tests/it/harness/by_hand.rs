@@ -116,7 +116,7 @@ impl ByHand {
     /// When the session is over.
     pub(crate) fn deliver(&self, run_id: &str, seq: u64, figures: Vec<u8>) -> anyhow::Result<()> {
         let (run_id, incarnation) = (run_id.to_owned(), self.incarnation);
-        self.say(Say::Delta(v1::Delta { run_id, incarnation, seq, figures: figures.into() }))
+        self.say(Say::Delta(v1::Delta::new(run_id, incarnation, seq, figures.into())))
     }
 
     /// Waits until everything up to this number is acknowledged.
