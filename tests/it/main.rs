@@ -79,6 +79,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("limits::few_ports", &[Tool::NetworkNamespace], limits::few_ports),
     ("tls::every_mistake_has_its_class", &[Tool::OpenSsl], tls::every_mistake_has_its_class),
     ("tls::a_good_certificate_and_insecure", &[Tool::OpenSsl], tls::a_good_certificate_and_insecure),
+    ("tls::sockets", &[Tool::OpenSsl, Tool::Python("websockets")], tls::sockets),
     ("tls::mistakes_with_nginx", &[Tool::OpenSsl, Tool::Nginx], tls::mistakes_with_nginx),
     ("tls::http2_with_client_certificates", &[Tool::OpenSsl, Tool::Nginx], tls::http2_with_client_certificates),
     ("tls::another_server_name_and_version", &[Tool::OpenSsl, Tool::Nginx], tls::server_name_and_version),

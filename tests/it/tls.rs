@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
-use crate::harness::{Daemon, Nginx, Prepared, Report, folder, free_port, wait_until_listening};
+use crate::harness::{Daemon, Nginx, Prepared, PythonServer, Report, folder, free_port, wait_until_listening};
 
 const PLAN: &str = "
 target: TARGET
@@ -224,5 +224,50 @@ pub(crate) fn a_good_certificate_and_insecure() -> anyhow::Result<()> {
     let (_server, url) = server(path, "own", &[])?;
     let report = run(path, &url, &format!("{PLAN}http: {{ insecure: true }}\n"))?;
     ensure!(report.total.ok == 3 && report.run.insecure, "{:?}", report.total);
+    Ok(())
+}
+
+const SOCKETS: &str = "
+target: TARGET
+max_send_lag: 10s
+http: { OPTIONS }
+scenarios:
+  one:
+    load: { iterations: 3 }
+    flow:
+      - websocket: /echo
+        name: open
+        flow: [ { send: hello, name: say }, { receive: hello, name: hear } ]
+";
+
+/// A WebSocket over TLS is checked as a request is, by the same options.
+pub(crate) fn sockets() -> anyhow::Result<()> {
+    let authority = authority()?;
+    let path = |name: &str| authority.path().join(name).display().to_string();
+    let cases = [
+        ("good", format!("tls: {{ ca: \"{}\" }}", path("ca.pem")), None),
+        ("other", format!("tls: {{ ca: \"{}\", server_name: elsewhere.test }}", path("ca.pem")), None),
+        ("own", "insecure: true".to_owned(), None),
+        ("own", "tls: { min_version: 1.3 }".to_owned(), Some("tls_self_signed")),
+        ("other", format!("tls: {{ ca: \"{}\" }}", path("ca.pem")), Some("tls_wrong_host")),
+    ];
+    for (name, options, class) in cases {
+        let (certificate, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        let server = PythonServer::start_on("rooms_websockets.py", free_port()?, &["", &certificate, &key])?;
+        let target = format!("https://localhost:{}", server.port());
+        let report = run(authority.path(), &target, &SOCKETS.replace("OPTIONS", &options))?;
+        let row = |step: &str| report.steps.iter().find(|row| row.step == step).context("no row");
+        match class {
+            None => {
+                ensure!((row("open")?.ok, row("hear")?.ok) == (3, 3), "{name} {options}: {:?}", report.total);
+                ensure!(row("open")?.tls_ms.count == 3, "{:?}", row("open")?);
+                ensure!(server.counts_when(|counts| counts.get("closed_1000") == Some(&3))?["received"] == 3);
+            }
+            Some(class) => {
+                let classes: Vec<&str> = row("open")?.error_classes.iter().map(|row| row.class.as_str()).collect();
+                ensure!(classes == [class], "{name} {options}: {classes:?}");
+            }
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
-"""`rooms.py` on Python's `websockets`."""
+"""`rooms.py` on Python's `websockets`; over TLS with a certificate and its key as fourth and fifth argument."""
 
 import asyncio
+import ssl
+import sys
 
 from websockets.asyncio.server import broadcast, serve
 from websockets.exceptions import ConnectionClosed
@@ -55,8 +57,17 @@ async def handle(socket):
     rooms.ended(connection, socket.close_code)
 
 
+def tls():
+    if len(sys.argv) < 6:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[4], sys.argv[5])
+    return context
+
+
 async def main():
-    async with serve(handle, "127.0.0.1", PORT, ping_interval=None, compression=None, max_size=None) as server:
+    options = {"ping_interval": None, "compression": None, "max_size": None}
+    async with serve(handle, "127.0.0.1", PORT, ssl=tls(), **options) as server:
         await server.serve_forever()
 
 
