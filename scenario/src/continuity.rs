@@ -26,7 +26,7 @@ pub enum OnAgentLoss {
     /// The other agents take it over from a later moment on.
     #[default]
     Redistribute,
-    /// Nobody takes it.
+    /// Nobody takes it, an agent that joins neither: the lost one may still be issuing.
     Continue,
     /// The run stops.
     Abort,

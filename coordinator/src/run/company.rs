@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use groundswell_scenario::Share;
-use groundswell_scenario::continuity::OnAgentLoss as Policy;
 
 use super::mark::{Mark, MarkKind};
 use super::{Action, Candidate, EXIT_INCOMPLETE, Lost, Member, MemberState, Now, Run, Stage, StopReason};
@@ -28,11 +27,7 @@ impl Run {
             })
             .collect();
         let members: Vec<delivery::Member<AgentId>> = self.members.iter().map(Member::claim).collect();
-        let on_loss = match self.plan.continuity.on_agent_loss {
-            Policy::Redistribute => OnAgentLoss::Redistribute,
-            Policy::Continue => OnAgentLoss::Continue,
-            Policy::Abort => OnAgentLoss::Abort,
-        };
+        let on_loss = self.plan.continuity.on_agent_loss;
         let (assignments, orders) = match Assignments::initial(&members, on_loss) {
             Ok(dealt) => dealt,
             Err(error) => return self.never_started(format!("the load can't be shared: {error}"), EXIT_INCOMPLETE),
@@ -99,7 +94,7 @@ impl Run {
         let elapsed = self.elapsed(now);
         let stays = |member: &&Member| member.id != agent && !member.is_over() && member.leaving.is_none();
         let anybody_stays = self.members.iter().filter(stays).count() > 0;
-        let may_move = self.plan.continuity.on_agent_loss == Policy::Redistribute;
+        let may_move = self.plan.continuity.on_agent_loss == OnAgentLoss::Redistribute;
         let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
         if self.stage != Stage::Running || member.is_over() || member.leaving.is_some() {
             return Vec::new();
@@ -251,7 +246,7 @@ impl Run {
     /// Why the run has to stop because of who is left.
     pub(super) fn must_stop(&self) -> Option<StopReason> {
         let any_lost = self.members.iter().any(|member| member.state == MemberState::Lost);
-        let aborts = self.plan.continuity.on_agent_loss == Policy::Abort;
+        let aborts = self.plan.continuity.on_agent_loss == OnAgentLoss::Abort;
         (any_lost && aborts).then_some(StopReason::AgentLost)
     }
 
@@ -290,7 +285,7 @@ impl Run {
     /// Does it take a further agent: one of those that it wanted is gone, or it takes all that come?
     pub fn wants_more(&self, wanted: usize) -> bool {
         let there = self.members.iter().filter(|member| !member.is_over() && member.leaving.is_none()).count();
-        let may_move = self.plan.continuity.on_agent_loss == Policy::Redistribute;
+        let may_move = self.plan.continuity.on_agent_loss == OnAgentLoss::Redistribute;
         self.stage == Stage::Running && self.stopped.is_none() && may_move && (wanted == 0 || there < wanted)
     }
 

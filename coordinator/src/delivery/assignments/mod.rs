@@ -8,23 +8,12 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use groundswell_scenario::continuity::OnAgentLoss;
 use groundswell_scenario::share::InvalidShare;
 use groundswell_scenario::{Assignment, Share};
 
 use change::{Change, Wish};
 use dealing::{Claim, Cycle};
-
-/// What happens to the share of an agent that is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnAgentLoss {
-    /// The survivors take it over, within their limits.
-    #[default]
-    Redistribute,
-    /// Nobody does. An agent that joins does not either: the lost one may still be issuing.
-    Continue,
-    /// The run is to be stopped, so nobody does.
-    Abort,
-}
 
 /// An agent that takes part.
 #[derive(Debug, Clone, Copy, PartialEq)]
