@@ -73,6 +73,7 @@ impl Bench {
             labels: BTreeMap::new(),
             agents_wanted: 0,
             wait_ms: 0,
+            selector: BTreeMap::new(),
             submitted_at_us: 0,
         };
         self.store.create_run(&run).await.unwrap();
@@ -210,6 +211,7 @@ impl Bench {
             exit_code: 0,
             finished_at_us: 1,
             report: Ok(vec![b'x'; 20_000]),
+            figures: None,
         };
         self.store.finish_run(&finish).await.unwrap();
         let started = Instant::now();

@@ -68,6 +68,11 @@ impl Distribution {
         self.series.clamped
     }
 
+    /// The values as one series.
+    pub fn into_series(self) -> Series {
+        self.series
+    }
+
     /// Counts by bin.
     pub fn buckets(&self) -> &Buckets {
         &self.series.buckets

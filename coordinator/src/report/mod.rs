@@ -4,19 +4,23 @@
 //! by addition. `docs/figures.md` defines every figure.
 
 mod cells;
+mod distributions;
 mod explain;
 pub mod format;
 pub(crate) mod markdown;
 mod sockets;
+mod summary;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use distributions::{Distributions, Interval, InvalidDistributions, StepDistributions};
 pub use explain::{explain, meaning_of_close};
 pub use markdown::markdown;
 pub use sockets::{BroadcastFigures, ClosingCount, ConnectionFigures, OpenPoint, RecoveryFigures};
+pub use summary::Summary;
 pub use text::{TextOptions, text};
 
 /// Value of [`Report::schema`].

@@ -315,8 +315,8 @@ impl Run {
     /// What a lost agent had measured has come after the report: the account is better known now.
     fn revised(&mut self, agent: AgentId, now: Now) -> Vec<Action> {
         let mut actions = vec![Action::Release(agent)];
-        match self.report(now) {
-            Ok(report) => actions.push(Action::Finish(super::Outcome::Report(Box::new(report)))),
+        match self.answer(now) {
+            Ok(answer) => actions.push(Action::Finish(answer)),
             Err(overflow) => tracing::error!(%overflow, "the report can't be revised"),
         }
         actions

@@ -11,7 +11,7 @@ use groundswell_stats::Delta;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::AgentId;
-use crate::report::Report;
+use crate::report::{Distributions, Report};
 
 /// The two clocks at one moment: the coordinator's monotonic one, and the calendar.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +158,12 @@ pub enum Action {
 #[derive(Debug)]
 pub enum Outcome {
     /// With a report.
-    Report(Box<Report>),
+    Report {
+        /// The figures.
+        report: Box<Report>,
+        /// The histograms behind them.
+        distributions: Box<Distributions>,
+    },
     /// Without one: no load was sent, or its figures can't be shown.
     NoReport {
         /// Why.

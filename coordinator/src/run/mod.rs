@@ -15,6 +15,7 @@
 //! - `progress`, `judge`, `trust`, `verdict`, `report`, …: what is known of the run
 
 mod company;
+mod distributions;
 mod event;
 mod judge;
 mod knee;
@@ -332,10 +333,16 @@ impl Run {
         for member in &mut self.members {
             member.trust.close(self.plan.max_send_lag);
         }
-        match self.judged().and_then(|()| self.report(now)) {
-            Ok(report) => self.finish(Outcome::Report(Box::new(report))),
+        match self.judged().and_then(|()| self.answer(now)) {
+            Ok(answer) => self.finish(answer),
             Err(overflow) => self.overflowed(overflow),
         }
+    }
+
+    /// The report with its histograms, as the run stands.
+    fn answer(&self, now: Now) -> Result<Outcome, Overflow> {
+        let (report, distributions) = (Box::new(self.report(now)?), Box::new(self.distributions()?));
+        Ok(Outcome::Report { report, distributions })
     }
 
     /// Sums that do not fit come from an agent that lies: no figure of the run can be shown.

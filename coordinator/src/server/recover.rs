@@ -1,11 +1,11 @@
 //! Runs of a store without a server.
 
-use super::clock::{Clock, calendar_us};
+use super::clock::Clock;
 use super::hub::replay;
 use super::wire;
 use crate::report::Report;
 use crate::run::{Now, Outcome};
-use crate::store::{Finish, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Why a run can't be turned into a report.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +44,9 @@ pub async fn recover(store: &Store, run: &str) -> Result<Report, RecoverError> {
             restored.run.give_up(last, clock.ahead_of(last).run_time(clock.now()))
         }
     };
-    let (report, exit_code) = wire::answer(&outcome);
-    let finished_at_us = calendar_us(last.calendar);
-    store
-        .finish_run(&Finish { run: run.to_owned(), revision: 1, exit_code: exit_code.into(), finished_at_us, report })
-        .await?;
+    store.finish_run(&wire::finish(run, 1, last.calendar, &outcome)).await?;
     match outcome {
-        Outcome::Report(report) => Ok(*report),
+        Outcome::Report { report, .. } => Ok(*report),
         Outcome::NoReport { problem, .. } => Err(RecoverError::NoReport { run: run.to_owned(), problem }),
     }
 }

@@ -1,6 +1,6 @@
 //! Between the wire and the state machines.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use groundswell_proto::WireError;
 use groundswell_proto::v1::agent_message::Kind as Said;
@@ -8,7 +8,10 @@ use groundswell_proto::v1::run_event::Kind as EventKind;
 use groundswell_proto::v1::{self, RunEvent};
 use groundswell_stats::Delta;
 
+use super::clock::calendar_us;
+use crate::report::{Distributions, Report, Summary};
 use crate::run::{Health, Measured, Outcome, Progress};
+use crate::store::{Figures, Finish};
 
 /// Warnings that are taken from one agent.
 const MOST_WARNINGS: usize = 16;
@@ -143,15 +146,22 @@ pub(super) fn progress(progress: &Progress, detail: String) -> RunEvent {
     }
 }
 
-/// The report as JSON, or why there is none, and the exit code.
-pub(super) fn answer(outcome: &Outcome) -> (Result<Vec<u8>, String>, u8) {
-    match outcome {
-        Outcome::NoReport { problem, exit_code } => (Err(problem.clone()), *exit_code),
-        Outcome::Report(report) => match serde_json::to_vec(report) {
-            Ok(json) => (Ok(json), report.verdict.status.exit_code()),
-            Err(error) => (Err(format!("the report can't be written as JSON: {error}")), 3),
+/// The end of a run as the store keeps it.
+pub(super) fn finish(run: &str, revision: u64, finished_at: SystemTime, outcome: &Outcome) -> Finish {
+    let (report, figures, exit_code) = match outcome {
+        Outcome::NoReport { problem, exit_code } => (Err(problem.clone()), None, *exit_code),
+        Outcome::Report { report, distributions } => match packed(report, distributions) {
+            Ok((json, figures)) => (Ok(json), Some(figures), report.verdict.status.exit_code()),
+            Err(error) => (Err(format!("the report can't be written: {error}")), None, 3),
         },
-    }
+    };
+    let (run, finished_at_us) = (run.to_owned(), calendar_us(finished_at));
+    Finish { run, revision, exit_code: exit_code.into(), finished_at_us, report, figures }
+}
+
+fn packed(report: &Report, distributions: &Distributions) -> std::io::Result<(Vec<u8>, Figures)> {
+    let summary = serde_json::to_string(&Summary::from(report))?;
+    Ok((serde_json::to_vec(report)?, Figures { summary, distributions: distributions.pack()? }))
 }
 
 pub(super) fn finished(report: Result<Vec<u8>, String>, exit_code: u8) -> RunEvent {

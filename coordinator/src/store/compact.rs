@@ -97,6 +97,7 @@ impl Store {
         })?;
         for (run, log) in &old {
             writing!(inner, "delete a run", transaction => {
+                sqlx::query("DELETE FROM figures WHERE run = $1").bind(run).execute(&mut *transaction).await?;
                 sqlx::query("DELETE FROM reports WHERE run = $1").bind(run).execute(&mut *transaction).await?;
                 sqlx::query("DELETE FROM runs WHERE id = $1").bind(run).execute(&mut *transaction).await?;
                 sqlx::query("INSERT INTO dropped_logs (log) VALUES ($1)").bind(log).execute(&mut *transaction).await?;

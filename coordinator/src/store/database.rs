@@ -17,7 +17,10 @@ use super::lock::{FolderLock, sync_folder};
 use super::{DatabaseUrl, StoreError, wal};
 
 /// The schema, oldest first: number, name, text. What is released is never changed; a change is a new one.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "start", include_str!("migrations/0001_start.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "start", include_str!("migrations/0001_start.sql")),
+    (2, "figures", include_str!("migrations/0002_figures.sql")),
+];
 /// Of ours, so that another program's migrations may live in the same PostgreSQL database.
 const MIGRATIONS_TABLE: &str = "groundswell_migrations";
 /// The schema of PostgreSQL that holds our tables.

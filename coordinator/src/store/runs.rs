@@ -6,6 +6,7 @@ use super::checksum::{Part, checksum};
 use super::database::{reading, writing};
 use super::entry::int;
 use super::error::Trouble;
+use super::figures::{Figures, insert_figures};
 use super::{Inner, Store, StoreError};
 
 /// A run to be made.
@@ -27,6 +28,8 @@ pub struct NewRun {
     pub agents_wanted: u64,
     /// How long to wait for them, in milliseconds.
     pub wait_ms: u64,
+    /// Labels that an agent must have to take part.
+    pub selector: BTreeMap<String, String>,
     /// When, in microseconds since 1970 (UTC).
     pub submitted_at_us: i64,
 }
@@ -53,6 +56,8 @@ pub struct Finish {
     pub finished_at_us: i64,
     /// The report as JSON, or why there is none.
     pub report: Result<Vec<u8>, String>,
+    /// What stands beside the report.
+    pub figures: Option<Figures>,
 }
 
 /// A run in a list.
@@ -72,6 +77,8 @@ pub struct RunRow {
     pub compacted: bool,
     /// Whether it has an answer.
     pub state: RunState,
+    /// The line of its newest report, as JSON.
+    pub summary: Option<String>,
 }
 
 /// Whether a run has an answer.
@@ -116,16 +123,18 @@ pub struct StoredRun {
     pub agents_wanted: u64,
     /// How long to wait for them, in milliseconds.
     pub wait_ms: u64,
+    /// Labels that an agent must have to take part.
+    pub selector: BTreeMap<String, String>,
     /// None as long as it is unfinished.
     pub report: Option<Report>,
 }
 
 /// A row of the table of runs, without its log.
-type Row = (String, i64, String, String, String, Vec<u8>, String, i64, i64, i64, i64);
+type Row = (String, i64, String, String, String, Vec<u8>, String, i64, i64, i64, String, i64);
 /// A row of the table of reports, without its run.
 type ReportRow = (i64, i64, i64, Option<Vec<u8>>, Option<String>, i64);
 /// A run without its plan, and its newest answer if there is one.
-type ListRow = (String, i64, String, String, String, i64, Option<i64>, Option<i64>, Option<i64>);
+type ListRow = (String, i64, String, String, String, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>);
 
 impl Store {
     /// Stores a run, with an empty log. The same submission again changes nothing and says which run it is.
@@ -137,9 +146,10 @@ impl Store {
         let inner = &*self.inner;
         inner.check_stopped()?;
         let labels = serde_json::to_string(&run.labels).map_err(|error| inner.damaged(error.to_string()))?;
+        let selector = selector_text(&run.selector).map_err(|error| inner.damaged(error.to_string()))?;
         let wanted = int("the number of agents wanted", run.agents_wanted)?;
         let wait = int("the time to wait for agents", run.wait_ms)?;
-        let sum = checksum(&[
+        let parts: [Part<'_>; 9] = [
             run.id.as_str().into(),
             run.submission.as_str().into(),
             run.name.as_str().into(),
@@ -149,7 +159,8 @@ impl Store {
             wanted.into(),
             wait.into(),
             run.submitted_at_us.into(),
-        ]);
+        ];
+        let sum = sum_of_run(parts, &selector);
         writing!(inner, "store a run", transaction => {
             let known: Option<(String, String)> =
                 sqlx::query_as("SELECT id, plan_hash FROM runs WHERE submission = $1")
@@ -163,11 +174,11 @@ impl Store {
                 ).fetch_one(&mut *transaction).await?;
                 sqlx::query(
                     "INSERT INTO runs (id, log, compacted, submission, name, plan_hash, plan, labels, agents_wanted, \
-                     wait_ms, submitted_at_us, checksum) VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                     wait_ms, submitted_at_us, selector, checksum) VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                 )
                 .bind(&run.id).bind(log).bind(&run.submission).bind(&run.name).bind(&run.plan_hash)
-                .bind(run.plan.as_slice()).bind(&labels).bind(wanted).bind(wait).bind(run.submitted_at_us).bind(sum)
-                .execute(&mut *transaction).await?;
+                .bind(run.plan.as_slice()).bind(&labels).bind(wanted).bind(wait).bind(run.submitted_at_us).bind(&selector)
+                .bind(sum).execute(&mut *transaction).await?;
                 Ok(Created { id: run.id.clone(), new: true })
             }
         })
@@ -205,6 +216,9 @@ impl Store {
                 .bind(&finish.run).bind(revision).bind(exit_code).bind(finish.finished_at_us)
                 .bind(report).bind(problem).bind(sum)
                 .execute(&mut *transaction).await?;
+                if let Some(figures) = &finish.figures {
+                    insert_figures!(transaction, finish.run.as_str(), revision, figures)?;
+                }
             }
             Ok::<(), Trouble>(())
         })
@@ -218,9 +232,11 @@ impl Store {
         let inner = &*self.inner;
         let rows: Vec<ListRow> = reading!(inner, "list runs", pool => {
             Ok(sqlx::query_as(
-                "SELECT id, compacted, name, plan_hash, labels, submitted_at_us, revision, exit_code, finished_at_us \
-                 FROM runs LEFT JOIN reports ON run = id \
-                 AND revision = (SELECT MAX(revision) FROM reports WHERE run = id) \
+                "SELECT id, compacted, name, plan_hash, labels, submitted_at_us, reports.revision, exit_code, \
+                 finished_at_us, summary \
+                 FROM runs LEFT JOIN reports ON reports.run = id \
+                 AND reports.revision = (SELECT MAX(revision) FROM reports WHERE run = id) \
+                 LEFT JOIN figures ON figures.run = id AND figures.revision = reports.revision \
                  ORDER BY submitted_at_us DESC, log DESC",
             ).fetch_all(pool).await?)
         })?;
@@ -236,7 +252,7 @@ impl Store {
         let (run, report): (Option<Row>, Option<ReportRow>) = reading!(inner, "read a run", pool => {
             let run = sqlx::query_as(
                 "SELECT id, compacted, submission, name, plan_hash, plan, labels, agents_wanted, wait_ms, \
-                 submitted_at_us, checksum FROM runs WHERE id = $1",
+                 submitted_at_us, selector, checksum FROM runs WHERE id = $1",
             ).bind(id).fetch_optional(pool).await?;
             let report = sqlx::query_as(
                 "SELECT revision, exit_code, finished_at_us, report, problem, checksum FROM reports \
@@ -251,7 +267,8 @@ impl Store {
 
 impl Inner {
     fn listed(&self, row: ListRow) -> Result<RunRow, StoreError> {
-        let (id, compacted, name, plan_hash, labels, submitted_at_us, revision, exit_code, finished_at_us) = row;
+        let (id, compacted, name, plan_hash, labels, submitted_at_us, revision, exit_code, finished_at_us, summary) =
+            row;
         let state = match (revision, exit_code, finished_at_us) {
             (Some(revision), Some(exit_code), Some(finished_at_us)) => RunState::Finished {
                 revision: revision.unsigned_abs(),
@@ -261,12 +278,13 @@ impl Inner {
             _ => RunState::Unfinished,
         };
         let labels = self.labels(&id, &labels)?;
-        Ok(RunRow { id, name, labels, plan_hash, submitted_at_us, compacted: compacted != 0, state })
+        Ok(RunRow { id, name, labels, plan_hash, submitted_at_us, compacted: compacted != 0, state, summary })
     }
 
     fn stored(&self, row: Row, report: Option<Report>) -> Result<StoredRun, StoreError> {
-        let (id, compacted, submission, name, plan_hash, plan, labels, wanted, wait, submitted_at_us, stored) = row;
-        let sum = checksum(&[
+        let (id, compacted, submission, name, plan_hash, plan, labels, wanted, wait, submitted_at_us, selector, stored) =
+            row;
+        let parts: [Part<'_>; 9] = [
             id.as_str().into(),
             submission.as_str().into(),
             name.as_str().into(),
@@ -276,17 +294,19 @@ impl Inner {
             wanted.into(),
             wait.into(),
             submitted_at_us.into(),
-        ]);
-        self.compare(stored, sum, || format!("run {id}"))?;
+        ];
+        self.compare(stored, sum_of_run(parts, &selector), || format!("run {id}"))?;
         let state = report.as_ref().map_or(RunState::Unfinished, |report| RunState::Finished {
             revision: report.revision,
             exit_code: report.exit_code,
             finished_at_us: report.finished_at_us,
         });
         let labels = self.labels(&id, &labels)?;
-        let row = RunRow { id, name, labels, plan_hash, submitted_at_us, compacted: compacted != 0, state };
+        let selector = if selector.is_empty() { BTreeMap::new() } else { self.labels(&id, &selector)? };
+        let (compacted, summary) = (compacted != 0, None);
+        let row = RunRow { id, name, labels, plan_hash, submitted_at_us, compacted, state, summary };
         let (agents_wanted, wait_ms) = (wanted.unsigned_abs(), wait.unsigned_abs());
-        Ok(StoredRun { row, submission, plan, agents_wanted, wait_ms, report })
+        Ok(StoredRun { row, submission, plan, agents_wanted, wait_ms, selector, report })
     }
 
     fn report(&self, run: &str, row: ReportRow) -> Result<Report, StoreError> {
@@ -308,6 +328,19 @@ impl Inner {
     fn labels(&self, run: &str, text: &str) -> Result<BTreeMap<String, String>, StoreError> {
         serde_json::from_str(text).map_err(|error| self.damaged(format!("the labels of run {run}: {error}")))
     }
+}
+
+/// Empty where any agent will do, so that runs of before there were selectors keep their checksums.
+fn selector_text(selector: &BTreeMap<String, String>) -> Result<String, serde_json::Error> {
+    if selector.is_empty() { Ok(String::new()) } else { serde_json::to_string(selector) }
+}
+
+fn sum_of_run(parts: [Part<'_>; 9], selector: &str) -> i64 {
+    let mut parts = Vec::from(parts);
+    if !selector.is_empty() {
+        parts.push(selector.into());
+    }
+    checksum(&parts)
 }
 
 fn sum_of_report(

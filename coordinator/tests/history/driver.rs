@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use groundswell_coordinator::fleet::AgentId;
-use groundswell_coordinator::report::Report;
+use groundswell_coordinator::report::{Distributions, Report};
 use groundswell_coordinator::run::{Action, Candidate, Event, Health, Measured, Now, Outcome, Run};
 use groundswell_scenario::{Plan, PlanSource};
 use groundswell_stats::{Delta, ErrorClass, Outcome as Ended, Phases, Recorder, Sample, StepId};
@@ -124,8 +124,23 @@ pub(super) fn measured_of(
 
 pub(super) fn report(actions: Vec<Action>) -> Report {
     match actions.into_iter().last() {
-        Some(Action::Finish(Outcome::Report(report))) => *report,
+        Some(Action::Finish(Outcome::Report { report, distributions })) => {
+            agree(&report, &distributions);
+            *report
+        }
         other => panic!("no report but {other:?}"),
+    }
+}
+
+/// The histograms beside a report are those that it was made from.
+fn agree(report: &Report, distributions: &Distributions) {
+    let measured = || distributions.steps.iter().filter(|step| !step.warm_up);
+    let samples: u64 = measured().map(|step| step.response.count).sum();
+    assert_eq!(samples, report.total.response_ms.count);
+    assert_eq!(measured().map(|step| step.service.count).sum::<u64>(), report.total.service_ms.count);
+    for step in &distributions.steps {
+        let of_intervals: u64 = step.intervals.iter().map(|interval| interval.response.count).sum();
+        assert_eq!(of_intervals, step.response.count, "{}", step.step);
     }
 }
 

@@ -21,13 +21,14 @@ pub(crate) fn new_run(id: &str) -> NewRun {
         labels: BTreeMap::from([("branch".to_owned(), "main".to_owned())]),
         agents_wanted: 3,
         wait_ms: 60_000,
+        selector: BTreeMap::new(),
         submitted_at_us: 1_700_000_000_000_000,
     }
 }
 
 pub(crate) fn finish(run: &str, revision: u64, at_us: i64) -> Finish {
     let report = Ok(format!("{{\"revision\":{revision}}}").into_bytes());
-    Finish { run: run.to_owned(), revision, exit_code: 0, finished_at_us: at_us, report }
+    Finish { run: run.to_owned(), revision, exit_code: 0, finished_at_us: at_us, report, figures: None }
 }
 
 pub(crate) fn event(run: &str, n: u64, bytes: &[u8]) -> Entry {

@@ -27,6 +27,8 @@ macro_rules! parts {
             entries_come_back_as_written,
             the_database_refuses_what_does_not_follow,
             reports_never_change,
+            figures_stand_beside_the_newest_report,
+            a_run_remembers_which_agents_it_takes,
             a_second_coordinator_is_refused,
             compaction_keeps_order_keys_and_content,
             compaction_that_fails_or_is_cut_short_changes_nothing,

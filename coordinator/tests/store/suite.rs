@@ -1,6 +1,8 @@
 //! What holds for every store, whatever its database.
 
-use groundswell_coordinator::store::{Created, Location, NewRun, RunState, StoreError};
+use std::collections::BTreeMap;
+
+use groundswell_coordinator::store::{Created, Figures, Location, NewRun, RunState, StoreError};
 
 pub(crate) use crate::compaction::{
     compaction_keeps_order_keys_and_content, compaction_that_fails_or_is_cut_short_changes_nothing,
@@ -51,6 +53,14 @@ pub(crate) async fn a_submission_makes_one_run(location: Location) {
     assert_eq!((run.row.name, run.row.labels, run.row.plan_hash), (first.name, first.labels, first.plan_hash));
     assert_eq!((run.row.state, run.report), (RunState::Unfinished, None));
     assert!(matches!(store.run("r2").await.unwrap_err(), StoreError::NoRun { run } if run == "r2"));
+    store.close().await;
+}
+
+pub(crate) async fn a_run_remembers_which_agents_it_takes(location: Location) {
+    let store = open(&location).await;
+    let selector = BTreeMap::from([("zone".to_owned(), "eu".to_owned())]);
+    store.create_run(&NewRun { selector: selector.clone(), ..new_run("r") }).await.unwrap();
+    assert_eq!(store.run("r").await.unwrap().selector, selector);
     store.close().await;
 }
 
@@ -139,6 +149,24 @@ pub(crate) async fn reports_never_change(location: Location) {
     let report = store.run("r").await.unwrap().report.unwrap();
     assert_eq!((report.revision, report.exit_code, report.finished_at_us), (2, 99, 20));
     assert_eq!(report.report, second.report);
+    store.close().await;
+}
+
+pub(crate) async fn figures_stand_beside_the_newest_report(location: Location) {
+    let store = open(&location).await;
+    store.create_run(&new_run("r")).await.unwrap();
+    assert_eq!(store.distributions("r").await.unwrap(), None);
+    for revision in 1..=2 {
+        let mut answer = finish("r", revision, 10);
+        let figures = Figures { summary: format!("{{\"n\":{revision}}}"), distributions: vec![0, revision as u8] };
+        answer.figures = Some(figures);
+        store.finish_run(&answer).await.unwrap();
+        store.finish_run(&answer).await.unwrap();
+    }
+    assert_eq!(store.distributions("r").await.unwrap(), Some(vec![0, 2]));
+    assert_eq!(store.runs().await.unwrap()[0].summary.as_deref(), Some("{\"n\":2}"));
+    assert_eq!(store.prune(11).await.unwrap(), ["r"]);
+    assert_eq!(store.distributions("r").await.unwrap(), None);
     store.close().await;
 }
 

@@ -1,5 +1,6 @@
 //! What clients bring: runs to begin, to follow, to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::fleet::AgentId;
 use crate::run::{Candidate, Event, Outcome, Run, StopReason};
 use crate::server::clock::calendar_us;
 use crate::server::wire;
-use crate::store::{Finish, NewRun, RunState};
+use crate::store::{NewRun, RunState};
 
 /// A run that nobody follows stops after this long, because nobody would see its report.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ impl Hub {
             labels: labels.clone(),
             agents_wanted: agents as u64,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            selector: BTreeMap::new(),
             submitted_at_us: calendar_us(now.calendar),
         };
         let created = match self.store.create_run(&new).await {
@@ -170,21 +172,14 @@ impl Hub {
         // One that is lost is nobody's any more: if it comes back, the run is taken up again for what it brings.
         let agents: Vec<AgentId> = running.names.keys().copied().collect();
         agents.into_iter().for_each(|agent| self.let_go(agent, &running.id));
-        let now = self.clock.now();
-        let (report, exit_code) = wire::answer(outcome);
-        let finish = Finish {
-            run: running.id.clone(),
-            revision: running.revision + 1,
-            exit_code: i32::from(exit_code),
-            finished_at_us: calendar_us(now.calendar),
-            report: report.clone(),
-        };
+        let finish = wire::finish(&running.id, running.revision + 1, self.clock.now().calendar, outcome);
         let (store, followers) = (self.store.clone(), std::mem::take(&mut running.followers));
         self.tasks.spawn(async move {
             if let Err(error) = store.finish_run(&finish).await {
                 tracing::error!(run = %finish.run, %error, "the report could not be stored");
             }
-            tell_the_end(followers, wire::finished(report, exit_code)).await;
+            let exit_code = u8::try_from(finish.exit_code).unwrap_or(3);
+            tell_the_end(followers, wire::finished(finish.report, exit_code)).await;
         });
     }
 }
