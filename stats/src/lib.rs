@@ -42,5 +42,5 @@ pub use room::{Room, RoomCounts};
 pub use sample::{Outcome, Phases, Sample};
 pub use series::Series;
 pub use sockets::{Closer, Closing, Recovery, Sockets, Traffic};
-pub use timeline::{Point, Timeline, Window};
+pub use timeline::{Point, Span, Timeline, Window};
 pub use totals::{AbsorbError, Totals};

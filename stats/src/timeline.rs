@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::buckets::sum;
-use crate::{Counters, Delta, Distribution, Kind, Overflow, Series, StepDelta, StepId};
+use crate::{Counters, Delta, Distribution, ErrorClass, Kind, Overflow, Series, StepDelta, StepId};
 
 /// Most intervals; one more halves the resolution. A quarter of an hour at a second each.
 const SLOTS: u64 = 900;
@@ -19,19 +19,46 @@ const US_PER_S: u64 = 1_000_000;
 pub struct Timeline {
     /// Length of every interval: a power of two.
     length_s: u64,
-    slots: BTreeMap<u64, BTreeMap<StepId, Slot>>,
+    slots: BTreeMap<u64, Slot>,
     recent: BTreeMap<u64, BTreeMap<StepId, StepDelta>>,
+    /// Counts what was absorbed.
+    changes: u64,
+}
+
+/// One interval.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Slot {
+    steps: BTreeMap<StepId, Figures>,
+    /// Users at work, summed over agents, times the microseconds for which they were.
+    user_us: u128,
+    /// The change that touched it last.
+    changed: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Slot {
+struct Figures {
     issued: u64,
     ok: u64,
     failed: u64,
+    unsent: u64,
     shed: u64,
     opened: u64,
     closed: u64,
+    failures: BTreeMap<ErrorClass, u64>,
+    timeouts: u64,
     response: Series,
+    service: Series,
+}
+
+/// One interval of the run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// Its start, in seconds of the run.
+    pub from_s: u64,
+    /// Its length in seconds.
+    pub length_s: u64,
+    /// Users at work, on average over the interval.
+    pub users: f64,
 }
 
 /// One step in one interval.
@@ -49,14 +76,22 @@ pub struct Point<'a> {
     pub ok: u64,
     /// Operations that failed: errors, timeouts and aborted ones.
     pub failed: u64,
+    /// Operations that never left an agent because of its own limits.
+    pub unsent: u64,
     /// Operations shed.
     pub shed: u64,
+    /// Operations that ran into their limit; they are among the failed.
+    pub timeouts: u64,
+    /// Operations that ended with an error, by class; they are among the failed.
+    pub errors_by_class: &'a BTreeMap<ErrorClass, u64>,
     /// WebSockets opened.
     pub opened: u64,
     /// WebSockets that ended.
     pub closed: u64,
     /// Response times, whatever the outcome.
     pub response: &'a Series,
+    /// Service times.
+    pub service: &'a Series,
 }
 
 /// The figures of the last seconds.
@@ -70,7 +105,7 @@ pub struct Window {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Timeline { length_s: 1, slots: BTreeMap::new(), recent: BTreeMap::new() }
+        Timeline { length_s: 1, slots: BTreeMap::new(), recent: BTreeMap::new(), changes: 0 }
     }
 }
 
@@ -87,25 +122,100 @@ impl Timeline {
         }
         let second = delta.from_us / US_PER_S;
         self.absorb_recent(second, delta)?;
-        while second / self.length_s >= SLOTS {
-            self.halve()?;
-        }
-        let slot = self.slots.entry(second / self.length_s).or_default();
+        let slot = self.slot(second)?;
         for (id, step) in &delta.steps {
-            slot.entry(*id).or_default().add(&Slot::of(step)?)?;
+            slot.steps.entry(*id).or_default().add(&Figures::of(step)?)?;
         }
         Ok(())
     }
 
+    /// So many users were at work at one agent from one microsecond of the run to another.
+    ///
+    /// # Errors
+    /// As [`Timeline::absorb`].
+    pub fn absorb_users(&mut self, from_us: u64, to_us: u64, users: u32) -> Result<(), Overflow> {
+        // A window of hours (an agent whose link was down) is spread over its intervals, never over more than there are.
+        let (mut from, mut slots) = (from_us, 0);
+        while from < to_us && slots < SLOTS {
+            let second = from / US_PER_S;
+            self.slot(second)?;
+            let end = (second / self.length_s + 1).saturating_mul(self.length_s).saturating_mul(US_PER_S).min(to_us);
+            let slot = self.slot(second)?;
+            slot.user_us = slot.user_us.saturating_add(u128::from(users) * u128::from(end - from));
+            (from, slots) = (end, slots + 1);
+        }
+        Ok(())
+    }
+
+    /// The interval of a second, marked as changed.
+    fn slot(&mut self, second: u64) -> Result<&mut Slot, Overflow> {
+        while second / self.length_s >= SLOTS {
+            self.halve()?;
+        }
+        self.changes += 1;
+        let slot = self.slots.entry(second / self.length_s).or_default();
+        slot.changed = self.changes;
+        Ok(slot)
+    }
+
+    /// Every interval in which something happened, by time.
+    pub fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.slots.iter().map(|(index, slot)| self.span(*index, slot))
+    }
+
+    /// The intervals that changed after the change of that number. Their starts are multiples of [`Timeline::length_s`]:
+    /// where that has grown, all have changed.
+    pub fn changed_since(&self, change: u64) -> impl Iterator<Item = Span> + '_ {
+        let changed = self.slots.iter().filter(move |(_, slot)| slot.changed > change);
+        changed.map(|(index, slot)| self.span(*index, slot))
+    }
+
+    /// How many changes there have been.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Length of every interval in seconds.
+    pub fn length_s(&self) -> u64 {
+        self.length_s
+    }
+
+    fn span(&self, index: u64, slot: &Slot) -> Span {
+        let length_us = self.length_s.saturating_mul(US_PER_S);
+        Span {
+            from_s: index.saturating_mul(self.length_s),
+            length_s: self.length_s,
+            users: slot.user_us as f64 / length_us as f64,
+        }
+    }
+
     /// Every step in every interval in which something happened, by time, then by step.
     pub fn points(&self) -> impl Iterator<Item = Point<'_>> {
-        let length_s = self.length_s;
-        self.slots.iter().flat_map(move |(index, steps)| {
-            steps.iter().map(move |(step, slot)| {
-                let Slot { issued, ok, failed, shed, opened, closed, ref response } = *slot;
-                let from_s = index * length_s;
-                Point { from_s, length_s, step: *step, issued, ok, failed, shed, opened, closed, response }
-            })
+        self.slots.iter().flat_map(|(index, slot)| self.points_of(*index, slot))
+    }
+
+    /// Every step in the interval that starts at a second.
+    pub fn points_at(&self, from_s: u64) -> impl Iterator<Item = Point<'_>> {
+        let index = from_s / self.length_s;
+        self.slots.get(&index).into_iter().flat_map(move |slot| self.points_of(index, slot))
+    }
+
+    fn points_of<'t>(&'t self, index: u64, slot: &'t Slot) -> impl Iterator<Item = Point<'t>> {
+        slot.steps.iter().map(move |(step, figures)| Point {
+            from_s: index * self.length_s,
+            length_s: self.length_s,
+            step: *step,
+            issued: figures.issued,
+            ok: figures.ok,
+            failed: figures.failed,
+            unsent: figures.unsent,
+            shed: figures.shed,
+            timeouts: figures.timeouts,
+            errors_by_class: &figures.failures,
+            opened: figures.opened,
+            closed: figures.closed,
+            response: &figures.response,
+            service: &figures.service,
         })
     }
 
@@ -142,42 +252,56 @@ impl Timeline {
     /// Makes every two neighbouring intervals one.
     fn halve(&mut self) -> Result<(), Overflow> {
         self.length_s *= 2;
-        for (index, steps) in std::mem::take(&mut self.slots) {
+        self.changes += 1;
+        for (index, slot) in std::mem::take(&mut self.slots) {
             let pair = self.slots.entry(index / 2).or_default();
-            for (id, slot) in steps {
-                pair.entry(id).or_default().add(&slot)?;
+            pair.changed = self.changes;
+            pair.user_us = pair.user_us.saturating_add(slot.user_us);
+            for (id, figures) in slot.steps {
+                pair.steps.entry(id).or_default().add(&figures)?;
             }
         }
         Ok(())
     }
 }
 
-impl Slot {
+impl Figures {
     fn of(step: &StepDelta) -> Result<Self, Overflow> {
         let mut response = Series::default();
         for kind in Kind::RESPONSE {
             response.merge(step.series(kind))?;
         }
         let counters = &step.counters;
-        Ok(Slot {
+        Ok(Figures {
             issued: counters.issued,
             ok: counters.ok,
             failed: counters.failed(),
+            unsent: counters.unsent_in_all(),
             shed: counters.shed_in_all(),
             opened: step.sockets.opened,
             closed: step.sockets.closed_in_all(),
+            failures: counters.errors_by_class.clone(),
+            timeouts: counters.timeout,
             response,
+            service: step.series(Kind::Service).clone(),
         })
     }
 
-    fn add(&mut self, other: &Slot) -> Result<(), Overflow> {
+    fn add(&mut self, other: &Figures) -> Result<(), Overflow> {
         self.issued = sum("issued", self.issued, other.issued)?;
         self.ok = sum("ok", self.ok, other.ok)?;
         self.failed = sum("failed", self.failed, other.failed)?;
+        self.unsent = sum("unsent", self.unsent, other.unsent)?;
         self.shed = sum("shed", self.shed, other.shed)?;
         self.opened = sum("opened", self.opened, other.opened)?;
         self.closed = sum("closed", self.closed, other.closed)?;
-        self.response.merge(&other.response)
+        self.timeouts = sum("timeout", self.timeouts, other.timeouts)?;
+        for (class, count) in &other.failures {
+            let counted = self.failures.entry(class.clone()).or_default();
+            *counted = sum("errors by class", *counted, *count)?;
+        }
+        self.response.merge(&other.response)?;
+        self.service.merge(&other.service)
     }
 }
 
@@ -249,6 +373,38 @@ mod tests {
         assert_eq!(timeline.points().map(|point| point.from_s).collect::<Vec<_>>(), [40, 41, 100]);
         assert_eq!(timeline.window(60, 101, steps(), &[]).unwrap().counters.issued, 2);
         assert_eq!(timeline.window(101, 101, steps(), &[]).unwrap().counters.issued, 2, "40 s is not kept");
+    }
+
+    #[test]
+    fn users_are_an_average_over_the_interval_and_over_agents_a_sum() {
+        let mut timeline = Timeline::new();
+        timeline.absorb_users(0, 1_500_000, 10).unwrap();
+        timeline.absorb_users(500_000, 1_000_000, 4).unwrap();
+        let spans: Vec<(u64, f64)> = timeline.spans().map(|span| (span.from_s, span.users)).collect();
+        assert_eq!(spans, [(0, 12.0), (1, 5.0)]);
+        timeline.absorb_users(0, u64::MAX, 1).unwrap();
+        assert!(
+            timeline.spans().count() <= SLOTS as usize,
+            "a window without end takes no more intervals than there are"
+        );
+    }
+
+    #[test]
+    fn whoever_watches_sees_each_change_once_and_all_when_intervals_grow() {
+        let mut timeline = Timeline::new();
+        timeline.absorb(&second(3, 1)).unwrap();
+        timeline.absorb(&second(5, 1)).unwrap();
+        let starts =
+            |timeline: &Timeline, since| timeline.changed_since(since).map(|span| span.from_s).collect::<Vec<_>>();
+        assert_eq!(starts(&timeline, 0), [3, 5]);
+        let seen = timeline.changes();
+        assert!(starts(&timeline, seen).is_empty());
+        timeline.absorb(&second(3, 1)).unwrap();
+        assert_eq!(starts(&timeline, seen), [3], "late figures change an interval that was seen");
+        let seen = timeline.changes();
+        timeline.absorb(&second(900, 1)).unwrap();
+        assert_eq!((starts(&timeline, seen), timeline.length_s()), (vec![2, 4, 900], 2));
+        assert_eq!(timeline.points_at(2).map(|point| point.issued).sum::<u64>(), 2);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The histograms behind a report, for each step and each interval of the run: what percentile plots, heat maps,
 //! histogram logs and comparisons are made of.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -11,6 +12,8 @@ use groundswell_stats::Series;
 use groundswell_stats::codec::{Declared, InvalidSeries, decode, encode};
 use serde::{Deserialize, Serialize};
 
+use super::LoadPoint;
+
 /// Most bytes that packed distributions may become: those of a run of 900 intervals and some hundred steps.
 const MOST_BYTES: u64 = 512 << 20;
 
@@ -19,6 +22,8 @@ const MOST_BYTES: u64 = 512 << 20;
 pub struct Distributions {
     /// In the order of the plan.
     pub steps: Vec<StepDistributions>,
+    /// The load as a whole, interval by interval.
+    pub load: Vec<LoadPoint>,
 }
 
 /// The histograms of one timed step at one level.
@@ -58,9 +63,15 @@ pub struct Interval {
     pub ok: u64,
     /// Operations that failed: errors, timeouts and aborted ones.
     pub failed: u64,
+    /// Failures by class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u64>,
     /// Response times, whatever the outcome.
     #[serde(with = "packed")]
     pub response: Series,
+    /// Service times.
+    #[serde(with = "packed")]
+    pub service: Series,
 }
 
 /// Why bytes are no distributions.
@@ -146,7 +157,16 @@ mod tests {
     fn sample() -> Distributions {
         let mut series = Series::default();
         [1, 5_000, 5_000, 7_200_000_000].into_iter().for_each(|value| series.record(value));
-        let interval = Interval { from_s: 3, length_s: 1, issued: 4, ok: 3, failed: 1, response: series.clone() };
+        let interval = Interval {
+            from_s: 3,
+            length_s: 1,
+            issued: 4,
+            ok: 3,
+            failed: 1,
+            failures: BTreeMap::from([("timeout".to_owned(), 1)]),
+            response: series.clone(),
+            service: Series::default(),
+        };
         let step = StepDistributions {
             scenario: "search".to_owned(),
             level: None,
@@ -157,7 +177,7 @@ mod tests {
             service: Series::default(),
             intervals: vec![interval],
         };
-        Distributions { steps: vec![step] }
+        Distributions { steps: vec![step], load: Vec::new() }
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub struct Report {
     pub thresholds: Vec<ThresholdResult>,
     /// Figures over time.
     pub timeline: Vec<TimelinePoint>,
+    /// The load as a whole over time.
+    #[serde(default)]
+    pub load: Vec<LoadPoint>,
     /// What changed who offers the load, in order of time.
     #[serde(default)]
     pub marks: Vec<MarkFigures>,
@@ -385,8 +388,31 @@ pub struct TimelinePoint {
     pub ok: u64,
     /// Operations that failed.
     pub errors: u64,
+    /// Failures by class; the sum is `errors`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors_by_class: BTreeMap<String, u64>,
     /// Response times.
     pub response_ms: Latency,
+    /// Service times.
+    #[serde(default)]
+    pub service_ms: Latency,
+}
+
+/// The load as a whole in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LoadPoint {
+    /// Start of the interval, in seconds of the run.
+    pub t_s: f64,
+    /// Length of the interval in seconds.
+    pub length_s: f64,
+    /// Iterations a second that the open loads want, on average over the interval.
+    pub wanted_per_s: f64,
+    /// Users at work, on average over the interval.
+    pub users: f64,
+    /// Operations in flight at its end.
+    pub in_flight: u64,
+    /// WebSockets open at its end.
+    pub open_sockets: u64,
 }
 
 impl Status {

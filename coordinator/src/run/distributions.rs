@@ -1,10 +1,15 @@
-//! The histograms of a run, as its report's company.
+//! The histograms of a run and its load over time, as its report's company.
 
-use groundswell_stats::{Distribution, Kind, Overflow, Point, Series, StepId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use groundswell_scenario::flow::StepKind;
+use groundswell_stats::{Distribution, Kind, Overflow, Point, Series, Span, StepId};
 
 use super::Run;
 use super::judge::RESPONSE;
-use crate::report::{Distributions, Interval, StepDistributions};
+use super::report::timeout_class;
+use crate::report::{Distributions, Interval, LoadPoint, StepDistributions};
 
 impl Run {
     /// The histograms behind the report.
@@ -24,19 +29,65 @@ impl Run {
             });
         }
         for point in self.timeline.points() {
-            if let Some(step) = steps.get_mut(point.step.0 as usize) {
-                step.intervals.push(interval(&point));
+            let kind = self.plan.step(point.step).map(|timed| timed.kind);
+            if let (Some(step), Some(kind)) = (steps.get_mut(point.step.0 as usize), kind) {
+                step.intervals.push(interval(&point, kind));
             }
         }
-        Ok(Distributions { steps })
+        Ok(Distributions { steps, load: self.load_rows() })
     }
 
     fn series(&self, step: StepId, kinds: &[Kind]) -> Result<Series, Overflow> {
         self.totals.distribution([step], kinds).map(Distribution::into_series)
     }
+
+    /// The load as a whole, interval by interval.
+    pub(super) fn load_rows(&self) -> Vec<LoadPoint> {
+        let (mut in_flight, mut open) = (0, 0);
+        let row = |span: Span| {
+            for point in self.timeline.points_at(span.from_s) {
+                let ended = point.ok + point.failed + point.unsent;
+                in_flight = i128::from(point.issued) - i128::from(ended) + in_flight;
+                open = i128::from(point.opened) - i128::from(point.closed) + open;
+            }
+            LoadPoint {
+                t_s: span.from_s as f64,
+                length_s: span.length_s as f64,
+                wanted_per_s: self.wanted_on_average(span),
+                users: span.users,
+                in_flight: u64::try_from(in_flight).unwrap_or(0),
+                open_sockets: u64::try_from(open).unwrap_or(0),
+            }
+        };
+        self.timeline.spans().map(row).collect()
+    }
+
+    fn wanted_on_average(&self, span: Span) -> f64 {
+        // The middle of each second: exact for what is constant or changes at a constant rate.
+        let middle = |second: u64| Duration::from_millis(second * 1_000 + 500);
+        let wanted: f64 = (span.from_s..).take(span.length_s as usize).map(|at| self.wanted_per_s(middle(at))).sum();
+        wanted / span.length_s as f64
+    }
 }
 
-fn interval(point: &Point<'_>) -> Interval {
-    let Point { from_s, length_s, issued, ok, failed, response, .. } = *point;
-    Interval { from_s, length_s, issued, ok, failed, response: response.clone() }
+fn interval(point: &Point<'_>, kind: StepKind) -> Interval {
+    Interval {
+        from_s: point.from_s,
+        length_s: point.length_s,
+        issued: point.issued,
+        ok: point.ok,
+        failed: point.failed,
+        failures: failures(point, kind),
+        response: point.response.clone(),
+        service: point.service.clone(),
+    }
+}
+
+/// What failed in an interval, by class.
+pub(super) fn failures(point: &Point<'_>, kind: StepKind) -> BTreeMap<String, u64> {
+    let errors: u64 = point.errors_by_class.values().sum();
+    let aborted = point.failed.saturating_sub(errors).saturating_sub(point.timeouts);
+    let of_class = point.errors_by_class.iter().map(|(class, count)| (class.as_str(), *count));
+    let all = of_class.chain([(timeout_class(kind), point.timeouts), ("aborted", aborted)]);
+    all.filter(|(_, count)| *count > 0).map(|(class, count)| (class.to_owned(), count)).collect()
 }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use groundswell_scenario::Plan;
-use groundswell_stats::{Overflow, Timeline, Totals};
+use groundswell_stats::{Delta, Overflow, Timeline, Totals};
 
 use crate::delivery::Assignments;
 use crate::fleet::AgentId;
@@ -285,7 +285,9 @@ impl Run {
         let is_measured = |step| self.plan.step(step).is_some_and(|timed| !timed.warm_up);
         let limit = self.plan.max_send_lag;
         let trusted = member.trust.absorb(&measured.delta, measured.health, limit, is_measured);
-        if let Err(overflow) = self.timeline.absorb(&measured.delta).and(trusted) {
+        let Delta { from_us, to_us, .. } = measured.delta;
+        let users = self.timeline.absorb_users(from_us, to_us, measured.health.users);
+        if let Err(overflow) = self.timeline.absorb(&measured.delta).and(users).and(trusted) {
             return self.overflowed(overflow);
         }
         let behind = elapsed.saturating_sub(Duration::from_micros(measured.delta.to_us));

@@ -131,7 +131,7 @@ impl Run {
         }
     }
 
-    fn wanted_per_s(&self, elapsed: Duration) -> f64 {
+    pub(super) fn wanted_per_s(&self, elapsed: Duration) -> f64 {
         let mut wanted = 0.0;
         for scenario in &self.plan.scenarios {
             let ScenarioStart::At(start) = scenario.start else { continue };

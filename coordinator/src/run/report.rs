@@ -10,6 +10,7 @@ use groundswell_scenario::flow::StepKind;
 use groundswell_stats::{Counters, Distribution, Kind, Overflow, Point, StepId};
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
+use super::distributions::failures;
 use super::judge::{RESPONSE, active, error_rate};
 use super::knee::bends;
 use super::loss::{Shortfall, Shortfalls, owned_by};
@@ -46,6 +47,7 @@ impl Run {
             agents: self.agent_rows()?,
             thresholds,
             timeline: self.timeline_rows()?,
+            load: self.load_rows(),
             marks: self.mark_rows(),
             warnings: self.warnings(),
         };
@@ -131,7 +133,7 @@ impl Run {
             issued: counters.issued,
             ok: counters.ok,
             errors: failed,
-            error_classes: error_classes(&counters, self.timeout_class(steps)),
+            error_classes: error_classes(&counters, self.timeout_class_of(steps, kind)),
             unsent: counters.unsent_in_all(),
             shed: counters.shed_in_all(),
             not_generated: counters.not_generated_in_all() + missing(|shortfall| &shortfall.not_generated),
@@ -158,17 +160,9 @@ impl Run {
         })
     }
 
-    /// What a step that ran into its limit did not get.
-    fn timeout_class(&self, steps: &[StepId]) -> &'static str {
-        let of_kind = |kind| steps.iter().all(|step| self.plan.step(*step).is_some_and(|timed| timed.kind == kind));
-        let classes = [
-            (StepKind::Receive, "ws_receive_timeout"),
-            (StepKind::Request, "ws_reply_timeout"),
-            (StepKind::Listen, "ws_too_few_messages"),
-            (StepKind::Ping, "ws_no_pong"),
-            (StepKind::Closed, "ws_not_closed"),
-        ];
-        classes.into_iter().find(|(kind, _)| of_kind(*kind)).map_or("timeout", |(_, class)| class)
+    fn timeout_class_of(&self, steps: &[StepId], kind: Option<StepKind>) -> &'static str {
+        let alike = |kind| steps.iter().all(|step| self.plan.step(*step).is_some_and(|timed| timed.kind == kind));
+        kind.filter(|kind| alike(*kind)).map_or("timeout", timeout_class)
     }
 
     fn ledger(&self, shortfalls: &Shortfalls) -> Result<Ledger, Overflow> {
@@ -258,9 +252,10 @@ impl Run {
     fn timeline_rows(&self) -> Result<Vec<TimelinePoint>, Overflow> {
         let row = |point: Point<'_>| {
             let timed = self.plan.step(point.step)?;
-            let response = match Distribution::of([point.response]) {
-                Ok(response) => response,
-                Err(overflow) => return Some(Err(overflow)),
+            let of = |series| Distribution::of([series]);
+            let (response, service) = match (of(point.response), of(point.service)) {
+                (Ok(response), Ok(service)) => (response, service),
+                (Err(overflow), _) | (_, Err(overflow)) => return Some(Err(overflow)),
             };
             let scenario = &self.plan.scenarios[timed.scenario];
             Some(Ok(TimelinePoint {
@@ -273,10 +268,24 @@ impl Run {
                 issued: point.issued,
                 ok: point.ok,
                 errors: point.failed,
+                errors_by_class: failures(&point, timed.kind),
                 response_ms: latency(&response),
+                service_ms: latency(&service),
             }))
         };
         self.timeline.points().filter_map(row).collect()
+    }
+}
+
+/// What a step that ran into its limit did not get.
+pub(super) fn timeout_class(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Receive => "ws_receive_timeout",
+        StepKind::Request => "ws_reply_timeout",
+        StepKind::Listen => "ws_too_few_messages",
+        StepKind::Ping => "ws_no_pong",
+        StepKind::Closed => "ws_not_closed",
+        _ => "timeout",
     }
 }
 

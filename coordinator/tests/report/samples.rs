@@ -132,7 +132,9 @@ fn point(t_s: f64, level: Option<&str>, figures: &StepFigures) -> TimelinePoint 
         issued: 300,
         ok: 300,
         errors: 0,
+        errors_by_class: BTreeMap::new(),
         response_ms: figures.response_ms,
+        service_ms: figures.service_ms,
     }
 }
 
@@ -150,6 +152,7 @@ pub(super) fn passing() -> Report {
         },
         verdict: Verdict { status: Status::Passed, reasons: Vec::new() },
         ledger: Ledger { scheduled: 12_345, issued: 12_345, ok: 12_345, balanced: true, ..Ledger::default() },
+        load: Vec::new(),
         timeline: vec![point(0.0, None, &search), point(1.0, None, &traverse)],
         steps: vec![search, traverse],
         total,
@@ -303,6 +306,7 @@ pub(super) fn degraded() -> Report {
             warm_up: 1_200,
             balanced: true,
         },
+        load: Vec::new(),
         timeline: vec![point(0.0, Some("5 users"), &http), point(0.0, None, &pong)],
         steps: vec![http, pong],
         total,
@@ -366,6 +370,7 @@ pub(super) fn empty() -> Report {
         warnings: Vec::new(),
         agents: vec![agent("agent-a", 1.0, 0, 0, None)],
         thresholds: Vec::new(),
+        load: Vec::new(),
         timeline: Vec::new(),
     }
 }
