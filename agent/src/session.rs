@@ -17,6 +17,7 @@ mod job;
 mod link;
 mod window;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct AgentOptions {
     pub weight: u32,
     /// Most of the load that it takes on.
     pub limits: Limits,
+    /// Labels, by which runs choose their agents.
+    pub labels: BTreeMap<String, String>,
     /// A mode for tests: a directory that gets a CSV of every sample (`step,outcome,response,service,send lag`, in µs).
     pub raw_samples: Option<PathBuf>,
     /// End with an error when the coordinator can't be reached, instead of trying again.

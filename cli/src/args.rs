@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// Keep a label with the run, as KEY=VALUE (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub label: Vec<(String, String)>,
+    /// Only agents that have this label, as KEY=VALUE (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub on: Vec<(String, String)>,
     /// Worker threads of each agent in this process [default: the cores divided by the agents, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
@@ -183,6 +186,9 @@ pub struct AgentArgs {
     /// Most users, and operations in flight of open loads, that it takes on [default: no limit]
     #[arg(long, value_name = "N", env = "GROUNDSWELL_MAX_USERS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_users: Option<u32>,
+    /// Label by which runs choose their agents (`run --on`), as KEY=VALUE (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub label: Vec<(String, String)>,
     /// Write every sample to a CSV in this directory; for tests of groundswell itself
     #[arg(long, value_name = "DIR", hide = true)]
     pub raw_samples: Option<PathBuf>,

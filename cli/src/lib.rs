@@ -2,11 +2,13 @@
 //!
 //! # Layout
 //! - [`args`]: every command and flag
+//! - `client`: the coordinator's HTTP API
 //! - `commands`: a file for each command
 //! - `live`: what is shown while a run goes on
 //! - `output`: stdout, stderr and files; the only place that prints
 
 pub mod args;
+mod client;
 mod commands;
 mod live;
 mod output;
@@ -47,6 +49,8 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) error: anyhow::Error,
+    /// A coordinator says that there is no such thing.
+    pub(crate) not_found: bool,
 }
 
 /// What a command returns.
@@ -54,11 +58,11 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 
 impl Failure {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Failure { exit: Exit::Usage, error: error.into() }
+        Failure { exit: Exit::Usage, error: error.into(), not_found: false }
     }
 
     pub(crate) fn incomplete(error: impl Into<anyhow::Error>) -> Self {
-        Failure { exit: Exit::Incomplete, error: error.into() }
+        Failure { exit: Exit::Incomplete, error: error.into(), not_found: false }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use groundswell_coordinator::report::format;
-use groundswell_proto::v1::{AgentProgress, Progress};
+use groundswell_coordinator::run::{AgentProgress, Progress};
 use groundswell_scenario::Plan;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
@@ -79,8 +79,9 @@ impl Panel {
     }
 
     fn show(&mut self, progress: &Progress) {
-        self.time.set_length(progress.planned_ms.max(1));
-        self.time.set_position(progress.elapsed_ms.min(progress.planned_ms));
+        let planned_ms = millis(progress.planned_s.unwrap_or(0.0));
+        self.time.set_length(planned_ms.max(1));
+        self.time.set_position(millis(progress.elapsed_s).min(planned_ms));
         self.time.set_message(clock_and_state(progress));
         self.load.set_message(load(progress));
         self.latency.set_message(latency(progress));
@@ -118,10 +119,10 @@ impl Plain {
 }
 
 fn clock_and_state(progress: &Progress) -> String {
-    let elapsed = seconds(progress.elapsed_ms);
-    let clock = match progress.planned_ms {
-        0 => elapsed,
-        planned => format!("{elapsed} of {}", seconds(planned)),
+    let elapsed = seconds(progress.elapsed_s);
+    let clock = match progress.planned_s {
+        None => elapsed,
+        Some(planned) => format!("{elapsed} of {}", seconds(planned)),
     };
     let detail = if progress.detail.is_empty() { String::new() } else { format!(" ({})", progress.detail) };
     format!("{clock} {}{detail}", progress.state)
@@ -142,15 +143,21 @@ fn load(progress: &Progress) -> String {
 }
 
 fn latency(progress: &Progress) -> String {
-    let figure = |us: u64| format::millis(us as f64 / 1e3);
-    format!("p50 {}  p95 {}  p99 {}", figure(progress.p50_us), figure(progress.p95_us), figure(progress.p99_us))
+    let figure = |ms: Option<f64>| format::millis(ms.unwrap_or(0.0));
+    let response = &progress.response_ms;
+    format!("p50 {}  p95 {}  p99 {}", figure(response.p50), figure(response.p95), figure(response.p99))
 }
 
 fn agent(agent: &AgentProgress) -> String {
     let issued = format::count(agent.issued);
-    format!("{}  {}  {issued} issued  CPU {} %", agent.name, agent.state, agent.cpu_permille / 10)
+    format!("{}  {}  {issued} issued  CPU {:.0} %", agent.name, agent.state, agent.cpu * 100.0)
 }
 
-fn seconds(ms: u64) -> String {
-    format!("{}:{:02}", ms / 60_000, ms / 1000 % 60)
+fn seconds(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1e3) as u64
 }

@@ -74,6 +74,7 @@ impl Bench {
             agents_wanted: 0,
             wait_ms: 0,
             selector: BTreeMap::new(),
+            attached: true,
             submitted_at_us: 0,
         };
         self.store.create_run(&run).await.unwrap();

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AgentId(pub u64);
 
+/// Labels: of an agent, or those that a run asks of its agents.
+pub type Labels = BTreeMap<String, String>;
+
+/// Labels as a user writes them.
+pub fn label_text(labels: &Labels) -> String {
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.join(", ")
+}
+
 /// An agent that is here or was a moment ago.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
@@ -22,6 +31,12 @@ pub struct Agent {
     pub max_rate_per_s: Option<f64>,
     /// Most users that it takes on.
     pub max_users: Option<u32>,
+    /// Its labels, by which runs choose their agents.
+    pub labels: Labels,
+    /// Worker threads.
+    pub workers: u32,
+    /// Version of the binary, for people.
+    pub version: String,
     /// The run it works for.
     pub run: Option<String>,
     /// When it was last heard, on the coordinator's clock.
@@ -74,6 +89,38 @@ pub struct Newcomer {
     pub max_rate_per_s: Option<f64>,
     /// Most users that it takes on.
     pub max_users: Option<u32>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Worker threads.
+    pub workers: u32,
+    /// Version of the binary.
+    pub version: String,
+}
+
+impl Agent {
+    fn of(newcomer: Newcomer, run: Option<String>, session: Option<u64>, now: Duration) -> Self {
+        let Newcomer { id: _, name, boot, weight, max_rate_per_s, max_users, labels, workers, version } = newcomer;
+        let (weight, last_heard, leaving) = (weight.clamp(1, MOST_WEIGHT), now, false);
+        Agent {
+            name,
+            boot,
+            weight,
+            max_rate_per_s,
+            max_users,
+            labels,
+            workers,
+            version,
+            run,
+            last_heard,
+            session,
+            leaving,
+        }
+    }
+
+    /// Has it all labels that a run asks for?
+    pub fn has(&self, selector: &Labels) -> bool {
+        selector.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
 }
 
 /// The agents of this coordinator, in the order in which they joined first.
@@ -92,7 +139,7 @@ impl Fleet {
     /// # Errors
     /// When its name is none, or belongs to another agent that is alive.
     pub fn join(&mut self, newcomer: Newcomer, max_name: usize, now: Duration) -> Result<u64, JoinError> {
-        let Newcomer { id, name, boot, weight, max_rate_per_s, max_users } = newcomer;
+        let (id, name) = (newcomer.id, newcomer.name.clone());
         check_name(&name, max_name)?;
         let others = self.agents.iter().filter(|(other, agent)| **other != id && agent.name == name);
         let others: Vec<AgentId> = others.map(|(other, _)| *other).collect();
@@ -104,22 +151,14 @@ impl Fleet {
             self.leave(other);
         }
         self.sessions += 1;
-        let weight = weight.clamp(1, MOST_WEIGHT);
         let run = self.agents.get(&id).and_then(|agent| agent.run.clone());
-        let session = Some(self.sessions);
-        let (last_heard, leaving) = (now, false);
-        let agent = Agent { name, boot, weight, max_rate_per_s, max_users, run, last_heard, session, leaving };
-        self.agents.insert(id, agent);
+        self.agents.insert(id, Agent::of(newcomer, run, Some(self.sessions), now));
         Ok(self.sessions)
     }
 
     /// A run that was restored has this agent, which has not come back yet.
     pub fn expect(&mut self, newcomer: Newcomer, run: &str, now: Duration) {
-        let Newcomer { id, name, boot, weight, max_rate_per_s, max_users } = newcomer;
-        let run = Some(run.to_owned());
-        let (session, last_heard, leaving) = (None, now, false);
-        self.agents
-            .insert(id, Agent { name, boot, weight, max_rate_per_s, max_users, run, last_heard, session, leaving });
+        self.agents.insert(newcomer.id, Agent::of(newcomer, Some(run.to_owned()), None, now));
     }
 
     /// A session is over: if it is the agent's latest, the agent is away.
@@ -170,6 +209,11 @@ impl Fleet {
         self.agents.iter().filter(|(_, agent)| is_free(agent)).map(|(id, _)| *id).collect()
     }
 
+    /// Every agent, in the order in which they joined first.
+    pub fn agents(&self) -> impl Iterator<Item = (AgentId, &Agent)> {
+        self.agents.iter().map(|(id, agent)| (*id, agent))
+    }
+
     /// Gives an agent to a run, or takes it back. One that has left is forgotten then.
     pub fn assign(&mut self, id: AgentId, run: Option<&str>) {
         let Some(agent) = self.agents.get_mut(&id) else { return };
@@ -205,7 +249,17 @@ mod tests {
     }
 
     fn newcomer(id: u64, name: &str, boot: u64) -> Newcomer {
-        Newcomer { id: AgentId(id), name: name.into(), boot, weight: 1, max_rate_per_s: None, max_users: None }
+        Newcomer {
+            id: AgentId(id),
+            name: name.into(),
+            boot,
+            weight: 1,
+            max_rate_per_s: None,
+            max_users: None,
+            labels: Labels::new(),
+            workers: 1,
+            version: String::new(),
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! - [`fleet`]: the agents and their states; as pure
 //! - [`report`]: the merged answer and its renderings
 //! - [`search`]: which level to try next, and what a search found; as pure
-//! - [`server`]: gRPC around them; the only part that names the wire
+//! - [`server`]: gRPC for agents and HTTP for people around them; the only part that names the wire
+//! - [`api`]: the JSON of the HTTP API
 
+pub mod api;
 pub mod delivery;
 pub mod fleet;
 pub mod report;

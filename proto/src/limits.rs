@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Version of the protocol and of the plan language. Both sides must speak the same one: a plan travels as its source,
 /// so an agent of another version could read another meaning into it.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Largest message that carries a plan (plan text up to 1 MiB, data files up to 32 MiB in all).
 pub const MAX_PLAN_MESSAGE_BYTES: usize = 40 << 20;
@@ -17,9 +17,6 @@ pub const MAX_FIGURES_BYTES: usize = 16 << 20;
 
 /// Most rooms in one delta.
 pub const MAX_ROOMS: usize = 10_000;
-
-/// Largest report that a client accepts.
-pub const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// A session without a Hello after this long is closed.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,6 +32,9 @@ pub const AWAY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Most runs that an agent may hold something of.
 pub const MAX_HELD: usize = 64;
+
+/// Most labels of an agent.
+pub const MAX_LABELS: usize = 64;
 
 /// Longest name of an agent, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;

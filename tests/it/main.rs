@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_types, reason = "real processes live in real time")]
 
+mod api;
 mod autobahn;
 mod bad_input;
 mod cluster;
@@ -97,6 +98,11 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("rooms::a_server_that_restarts", &[Tool::Python("websockets")], rooms::a_server_that_restarts),
     ("rooms::a_storm_of_reconnects", &[Tool::Python("websockets")], rooms::a_storm),
     ("stored::a_run_is_kept_and_reported_again", &[], stored::kept),
+    ("api::a_run_from_submission_to_report", &[], api::a_run_from_submission_to_report),
+    ("api::runs_choose_their_agents", &[], api::runs_choose_their_agents),
+    ("api::bad_input", &[], api::bad_input),
+    ("api::watched_over_a_restart", &[], api::watched_over_a_restart),
+    ("api::watchers_change_nothing", &[], api::watchers_change_nothing),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

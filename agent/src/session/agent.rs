@@ -159,6 +159,7 @@ impl Agent {
             held: self.jobs.iter().map(Job::held).collect(),
             max_rate_per_s: self.options.limits.rate_per_s.unwrap_or(0.0),
             max_users: self.options.limits.users.unwrap_or(0),
+            labels: self.options.labels.clone().into_iter().collect(),
         }
     }
 

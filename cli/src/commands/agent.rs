@@ -14,6 +14,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         workers: args.workers.unwrap_or_else(cores),
         weight: args.weight,
         limits: Limits { rate_per_s: args.max_rate, users: args.max_users },
+        labels: args.label.iter().cloned().collect(),
         raw_samples: args.raw_samples.clone(),
         once: false,
     };

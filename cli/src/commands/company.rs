@@ -69,8 +69,10 @@ impl Company {
         let store = store::for_one_run(args.data_dir.as_deref()).await?;
         let shutdown = self.servers.shutdown.clone();
         self.servers.spawn("coordinator", async move {
+            // All of it, with the folder: a task that only names the store takes nothing else along.
+            let kept = store;
             let listener = TcpListener::from_std(listener)?;
-            groundswell_coordinator::server::serve(listener, options, store.store.clone(), shutdown).await?;
+            groundswell_coordinator::server::serve(listener, options, kept.store.clone(), shutdown).await?;
             Ok(())
         })?;
         if let Some(wanted) = args.wait_agents {
@@ -91,6 +93,8 @@ impl Company {
             workers: args.workers.unwrap_or((cores() / of).max(1)),
             weight: 1,
             limits: Limits::default(),
+            // So that a plan that is run with --on for its agents can be tried here too.
+            labels: args.on.iter().cloned().collect(),
             raw_samples: args.raw_samples.clone(),
             once: false,
         };

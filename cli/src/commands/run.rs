@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use super::company::Company;
-use super::follow::{follow, report_of};
+use super::follow::follow;
 use super::runtime;
 use crate::args::RunArgs;
 use crate::output::{self, OutFile};
@@ -27,13 +27,12 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     });
     // Closes the connection to the coordinator, which waits for that before it ends.
     drop(runtime);
-    let outcome = followed.and_then(|finished| {
-        let report = report_of(&finished)?;
-        output::report(&report);
+    let outcome = followed.and_then(|ended| {
+        output::report(&ended.report);
         for file in &files {
-            file.write(&report).map_err(Failure::incomplete)?;
+            file.write(&ended.report).map_err(Failure::incomplete)?;
         }
-        Ok(Exit::Code(u8::try_from(finished.exit_code).unwrap_or(3)))
+        Ok(Exit::Code(ended.exit_code))
     });
     company.stop();
     outcome

@@ -5,7 +5,7 @@ use groundswell_coordinator::search::{Next, Search, SearchReport};
 use groundswell_scenario::{Plan, PlanSource};
 
 use super::company::Company;
-use super::follow::{follow, report_of};
+use super::follow::follow;
 use super::runtime;
 use crate::args::RunArgs;
 use crate::output::{self, OutFile};
@@ -51,8 +51,8 @@ async fn steps(
         let source = PlanSource { search_level: Some(level), ..source.clone() };
         let plan = Plan::compile(&source).map_err(Failure::usage)?;
         output::note(&format!("trying {}", search.label(level)));
-        let finished = follow(args, company, &source, &plan).await?;
-        let step = search.record(level, &report_of(&finished)?);
+        let ended = follow(args, company, &source, &plan).await?;
+        let step = search.record(level, &ended.report);
         output::note(&step.line());
     }
 }

@@ -7,6 +7,7 @@ mod cells;
 mod distributions;
 mod explain;
 pub mod format;
+mod frames;
 pub(crate) mod markdown;
 mod sockets;
 mod summary;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use distributions::{Distributions, Interval, InvalidDistributions, StepDistributions};
 pub use explain::{explain, meaning_of_close};
+pub use frames::{Frame, FrameFigures, FrameStep, HEAT_ROWS_PER_DECADE, percentile_curve};
 pub use markdown::markdown;
 pub use sockets::{BroadcastFigures, ClosingCount, ConnectionFigures, OpenPoint, RecoveryFigures};
 pub use summary::Summary;

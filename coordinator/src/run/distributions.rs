@@ -47,8 +47,8 @@ impl Run {
         let row = |span: Span| {
             for point in self.timeline.points_at(span.from_s) {
                 let ended = point.ok + point.failed + point.unsent;
-                in_flight = i128::from(point.issued) - i128::from(ended) + in_flight;
-                open = i128::from(point.opened) - i128::from(point.closed) + open;
+                in_flight += i128::from(point.issued) - i128::from(ended);
+                open += i128::from(point.opened) - i128::from(point.closed);
             }
             LoadPoint {
                 t_s: span.from_s as f64,
@@ -70,7 +70,8 @@ impl Run {
     }
 }
 
-fn interval(point: &Point<'_>, kind: StepKind) -> Interval {
+/// One step in one interval.
+pub(super) fn interval(point: &Point<'_>, kind: StepKind) -> Interval {
     Interval {
         from_s: point.from_s,
         length_s: point.length_s,

@@ -41,7 +41,7 @@ pub use event::{Action, Candidate, Event, Health, Measured, Now, Outcome, StopRe
 use judge::Judge;
 use mark::Mark;
 use member::{Lost, Member, MemberState};
-pub use progress::{AgentProgress, Progress};
+pub use progress::{AgentProgress, Progress, StepProgress};
 
 /// The start lies this far ahead, so that every agent has heard of it.
 const START_AHEAD: Duration = Duration::from_secs(2);
@@ -133,6 +133,11 @@ impl Run {
     /// Its plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The user's labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// Does it wait for agents?

@@ -55,7 +55,7 @@ impl Run {
         Ok(report)
     }
 
-    fn shortfalls(&self) -> Shortfalls {
+    pub(super) fn shortfalls(&self) -> Shortfalls {
         let of = |assignments| Shortfalls::of(&self.plan, &self.totals, &self.members, assignments);
         self.assignments.as_ref().map(of).unwrap_or_default()
     }
@@ -87,15 +87,18 @@ impl Run {
 
     /// One row for each (scenario, step name), the levels of a sweep together.
     fn step_rows(&self, length: Duration, shortfalls: &Shortfalls) -> Result<Vec<StepFigures>, Overflow> {
+        self.rows_of_steps().iter().map(|steps| self.figures(steps, length, shortfalls)).collect()
+    }
+
+    /// The steps that a row is about: one step name of a scenario, at every level.
+    pub(super) fn rows_of_steps(&self) -> Vec<Vec<StepId>> {
         let mut rows = Vec::new();
         for scenario in &self.plan.scenarios {
             for slot in 0..scenario.timed_steps {
-                let steps: Vec<StepId> =
-                    scenario.phases.iter().map(|phase| StepId(phase.first_step.0 + slot)).collect();
-                rows.push(self.figures(&steps, length, shortfalls)?);
+                rows.push(scenario.phases.iter().map(|phase| StepId(phase.first_step.0 + slot)).collect());
             }
         }
-        Ok(rows)
+        rows
     }
 
     fn level_rows(&self, length: Duration, shortfalls: &Shortfalls) -> Result<Vec<LevelFigures>, Overflow> {
@@ -237,7 +240,7 @@ impl Run {
         owned.first().map_or(0.0, |first| first.share.slots().len() as f64 / f64::from(first.share.of()))
     }
 
-    fn mark_rows(&self) -> Vec<MarkFigures> {
+    pub(super) fn mark_rows(&self) -> Vec<MarkFigures> {
         let row = |mark: &Mark| MarkFigures {
             t_s: mark.at.as_secs_f64(),
             kind: mark.kind.word().to_owned(),
@@ -289,7 +292,7 @@ pub(super) fn timeout_class(kind: StepKind) -> &'static str {
     }
 }
 
-fn error_classes(counters: &Counters, timeout_class: &str) -> Vec<ErrorClassCount> {
+pub(super) fn error_classes(counters: &Counters, timeout_class: &str) -> Vec<ErrorClassCount> {
     let by_class = counters.errors_by_class.iter().map(|(class, count)| (class.as_str(), *count));
     let others = [(timeout_class, counters.timeout), ("aborted", counters.aborted)];
     class_counts(by_class.chain(others))

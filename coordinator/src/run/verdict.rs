@@ -57,6 +57,12 @@ impl Run {
         Ok(None)
     }
 
+    /// What already stands against the figures while the run goes on.
+    pub(super) fn standing_reasons(&self, elapsed: Duration) -> Vec<Reason> {
+        let shortfalls = self.shortfalls();
+        self.tainted_agents().chain(self.losses(&shortfalls, elapsed)).collect()
+    }
+
     fn unbalanced(&self, report: &Report, shortfalls: &Shortfalls) -> Option<Reason> {
         let ledger = &report.ledger;
         if ledger.balanced {

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::hub::{Beat, Joined, Message};
-use super::{Services, ToAgent, shutting_down, speaks_our_protocol, wire};
+use super::{Services, ShuttingDown, ToAgent, speaks_our_protocol, wire};
 use crate::fleet::{AgentId, check_name};
 
 #[tonic::async_trait]
@@ -55,7 +55,7 @@ impl Services {
             .map_err(|error| Status::unavailable(error.to_string()))?;
         let (answer, answered) = oneshot::channel();
         self.tell(Message::Join { hello: Box::new(hello), incarnation, out, answer }).await?;
-        let joined = answered.await.map_err(|_| shutting_down())?;
+        let joined = answered.await.map_err(|_| ShuttingDown)?;
         joined.map_err(|error| Status::already_exists(error.to_string()))
     }
 }
@@ -124,7 +124,7 @@ async fn answer_beats(
             Ok(true) => Ok(ProbeReply { t1_us: probe.t1_us, t2_us, t3_us: services.clock.now_us() }),
             // What it had may be others' by now.
             Ok(false) => Err(Status::failed_precondition("this agent was given up")),
-            Err(_) => Err(shutting_down()),
+            Err(_) => Err(ShuttingDown.into()),
         };
         let is_last = reply.is_err();
         if out.send(reply).await.is_err() || is_last {

@@ -1,15 +1,16 @@
-//! gRPC around the state machines: sessions of agents, submitted runs. The only part that names the wire.
+//! gRPC for agents and HTTP for people around the state machines, on one address. The only part that names the wire.
 //!
 //! # Layout
 //! - `hub`: the task that owns fleet, runs and log
-//! - `agents`, `clients`: the two services
+//! - `agents`: the sessions of agents
+//! - `http`: the API
 //! - `wire`: messages, checked
 //! - `clock`: the coordinator's clocks
 //! - `recover`, `tidy`: runs of a store without a server
 
 mod agents;
-mod clients;
 mod clock;
+mod http;
 mod hub;
 mod recover;
 mod tidy;
@@ -18,22 +19,22 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_proto::limits::{MAX_AGENT_MESSAGE_BYTES, MAX_EVENT_BYTES, MAX_PLAN_MESSAGE_BYTES, PROTOCOL};
+use groundswell_proto::limits::{MAX_AGENT_MESSAGE_BYTES, MAX_PLAN_MESSAGE_BYTES, PROTOCOL};
 use groundswell_proto::v1::CoordinatorMessage;
 use groundswell_proto::v1::agent_service_server::AgentServiceServer;
 use groundswell_proto::v1::coordinator_message::Kind as Tell;
-use groundswell_proto::v1::run_service_server::RunServiceServer;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Created, Store, StoreError};
 use clock::Clock;
-use hub::{Beat, Hub, Message};
+use hub::{Beat, Hub, Message, Present, Submission, SubmitError, Watch};
 pub use recover::{RecoverError, recover};
 pub use tidy::merge_deltas;
 
@@ -88,17 +89,15 @@ pub async fn serve(
     let agents = AgentServiceServer::new(services.clone())
         .max_decoding_message_size(MAX_AGENT_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_PLAN_MESSAGE_BYTES);
-    let runs = RunServiceServer::new(services)
-        .max_decoding_message_size(MAX_PLAN_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_EVENT_BYTES);
+    let routes = Routes::new(agents).into_axum_router().merge(http::router(services)).fallback(http::not_found);
     let server = Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(15)))
-        .add_service(agents)
-        .add_service(runs)
+        .accept_http1(true)
+        .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), closed.clone().cancelled_owned());
     let (worked, served) = tokio::join!(hub.run(inbox, beats, shutdown, closed.clone()), server);
     tasks.close();
@@ -120,8 +119,44 @@ struct Services {
 type ToAgent = mpsc::Sender<Result<CoordinatorMessage, Status>>;
 
 impl Services {
-    async fn tell(&self, message: Message) -> Result<(), Status> {
-        self.hub.send(message).await.map_err(|_| shutting_down())
+    async fn tell(&self, message: Message) -> Result<(), ShuttingDown> {
+        self.hub.send(message).await.map_err(|_| ShuttingDown)
+    }
+
+    /// Asks the hub something.
+    async fn ask<A>(&self, question: impl FnOnce(oneshot::Sender<A>) -> Message) -> Result<A, ShuttingDown> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(question(answer)).await?;
+        answered.await.map_err(|_| ShuttingDown)
+    }
+
+    async fn present(&self) -> Result<Present, ShuttingDown> {
+        self.ask(|answer| Message::Look { answer }).await
+    }
+
+    async fn watch(&self, run_id: &str) -> Result<Option<Watch>, ShuttingDown> {
+        self.ask(|answer| Message::Watch { run_id: run_id.to_owned(), answer }).await
+    }
+
+    async fn stop(&self, run_id: &str) -> Result<bool, ShuttingDown> {
+        self.ask(|answer| Message::Stop { run_id: run_id.to_owned(), answer }).await
+    }
+
+    async fn submit(
+        &self,
+        submission: impl FnOnce(oneshot::Sender<Result<Created, SubmitError>>) -> Submission,
+    ) -> Result<Result<Created, SubmitError>, ShuttingDown> {
+        self.ask(|answer| Message::Submit(Box::new(submission(answer)))).await
+    }
+}
+
+/// The hub hears nothing any more.
+#[derive(Debug)]
+struct ShuttingDown;
+
+impl From<ShuttingDown> for Status {
+    fn from(_: ShuttingDown) -> Self {
+        Status::unavailable("the coordinator is shutting down")
     }
 }
 
@@ -134,10 +169,6 @@ fn speaks_our_protocol(who: &str, protocol: u32, version: &str) -> Result<(), St
          {PROTOCOL}; use the same version of groundswell on both sides",
         env!("CARGO_PKG_VERSION")
     )))
-}
-
-fn shutting_down() -> Status {
-    Status::unavailable("the coordinator is shutting down")
 }
 
 fn message(kind: Tell) -> CoordinatorMessage {

@@ -3,14 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use groundswell_proto::WireError;
+use groundswell_proto::v1;
 use groundswell_proto::v1::agent_message::Kind as Said;
-use groundswell_proto::v1::run_event::Kind as EventKind;
-use groundswell_proto::v1::{self, RunEvent};
 use groundswell_stats::Delta;
 
 use super::clock::calendar_us;
 use crate::report::{Distributions, Report, Summary};
-use crate::run::{Health, Measured, Outcome, Progress};
+use crate::run::{Health, Measured, Outcome};
 use crate::store::{Figures, Finish};
 
 /// Warnings that are taken from one agent.
@@ -113,39 +112,6 @@ pub(super) fn measured(seq: u64, packed: &[u8]) -> Result<Measured, WireError> {
     })
 }
 
-pub(super) fn accepted(run_id: &str) -> RunEvent {
-    RunEvent { kind: Some(EventKind::Accepted(v1::Accepted { run_id: run_id.to_owned() })) }
-}
-
-pub(super) fn progress(progress: &Progress, detail: String) -> RunEvent {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let [p50_us, p95_us, p99_us] = progress.response_us;
-    let agent = |agent: &crate::run::AgentProgress| v1::AgentProgress {
-        name: agent.name.clone(),
-        state: agent.state.to_owned(),
-        issued: agent.issued,
-        cpu_permille: agent.cpu_permille,
-    };
-    RunEvent {
-        kind: Some(EventKind::Progress(v1::Progress {
-            state: progress.state.to_owned(),
-            detail,
-            elapsed_ms: millis(progress.elapsed),
-            planned_ms: progress.planned.map_or(0, millis),
-            rate_per_s: progress.rate_per_s,
-            wanted_per_s: progress.wanted_per_s,
-            issued: progress.issued,
-            ok: progress.ok,
-            failed: progress.failed,
-            p50_us,
-            p95_us,
-            p99_us,
-            users: progress.users,
-            agents: progress.agents.iter().map(agent).collect(),
-        })),
-    }
-}
-
 /// The end of a run as the store keeps it.
 pub(super) fn finish(run: &str, revision: u64, finished_at: SystemTime, outcome: &Outcome) -> Finish {
     let (report, figures, exit_code) = match outcome {
@@ -162,13 +128,4 @@ pub(super) fn finish(run: &str, revision: u64, finished_at: SystemTime, outcome:
 fn packed(report: &Report, distributions: &Distributions) -> std::io::Result<(Vec<u8>, Figures)> {
     let summary = serde_json::to_string(&Summary::from(report))?;
     Ok((serde_json::to_vec(report)?, Figures { summary, distributions: distributions.pack()? }))
-}
-
-pub(super) fn finished(report: Result<Vec<u8>, String>, exit_code: u8) -> RunEvent {
-    let (report_json, problem) = match report {
-        Ok(report_json) => (report_json, String::new()),
-        Err(problem) => (Vec::new(), problem),
-    };
-    let finished = v1::Finished { report_json, exit_code: u32::from(exit_code), problem };
-    RunEvent { kind: Some(EventKind::Finished(finished)) }
 }

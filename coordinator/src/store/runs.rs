@@ -30,6 +30,8 @@ pub struct NewRun {
     pub wait_ms: u64,
     /// Labels that an agent must have to take part.
     pub selector: BTreeMap<String, String>,
+    /// Whether it ends when nobody follows it.
+    pub attached: bool,
     /// When, in microseconds since 1970 (UTC).
     pub submitted_at_us: i64,
 }
@@ -125,12 +127,14 @@ pub struct StoredRun {
     pub wait_ms: u64,
     /// Labels that an agent must have to take part.
     pub selector: BTreeMap<String, String>,
+    /// Whether it ends when nobody follows it.
+    pub attached: bool,
     /// None as long as it is unfinished.
     pub report: Option<Report>,
 }
 
 /// A row of the table of runs, without its log.
-type Row = (String, i64, String, String, String, Vec<u8>, String, i64, i64, i64, String, i64);
+type Row = (String, i64, String, String, String, Vec<u8>, String, i64, i64, i64, String, i64, i64);
 /// A row of the table of reports, without its run.
 type ReportRow = (i64, i64, i64, Option<Vec<u8>>, Option<String>, i64);
 /// A run without its plan, and its newest answer if there is one.
@@ -160,7 +164,7 @@ impl Store {
             wait.into(),
             run.submitted_at_us.into(),
         ];
-        let sum = sum_of_run(parts, &selector);
+        let sum = sum_of_run(parts, &selector, run.attached);
         writing!(inner, "store a run", transaction => {
             let known: Option<(String, String)> =
                 sqlx::query_as("SELECT id, plan_hash FROM runs WHERE submission = $1")
@@ -174,10 +178,11 @@ impl Store {
                 ).fetch_one(&mut *transaction).await?;
                 sqlx::query(
                     "INSERT INTO runs (id, log, compacted, submission, name, plan_hash, plan, labels, agents_wanted, \
-                     wait_ms, submitted_at_us, selector, checksum) VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                     wait_ms, submitted_at_us, selector, attached, checksum) \
+                     VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
                 )
                 .bind(&run.id).bind(log).bind(&run.submission).bind(&run.name).bind(&run.plan_hash)
-                .bind(run.plan.as_slice()).bind(&labels).bind(wanted).bind(wait).bind(run.submitted_at_us).bind(&selector)
+                .bind(run.plan.as_slice()).bind(&labels).bind(wanted).bind(wait).bind(run.submitted_at_us).bind(&selector).bind(i64::from(run.attached))
                 .bind(sum).execute(&mut *transaction).await?;
                 Ok(Created { id: run.id.clone(), new: true })
             }
@@ -252,7 +257,7 @@ impl Store {
         let (run, report): (Option<Row>, Option<ReportRow>) = reading!(inner, "read a run", pool => {
             let run = sqlx::query_as(
                 "SELECT id, compacted, submission, name, plan_hash, plan, labels, agents_wanted, wait_ms, \
-                 submitted_at_us, selector, checksum FROM runs WHERE id = $1",
+                 submitted_at_us, selector, attached, checksum FROM runs WHERE id = $1",
             ).bind(id).fetch_optional(pool).await?;
             let report = sqlx::query_as(
                 "SELECT revision, exit_code, finished_at_us, report, problem, checksum FROM reports \
@@ -282,8 +287,21 @@ impl Inner {
     }
 
     fn stored(&self, row: Row, report: Option<Report>) -> Result<StoredRun, StoreError> {
-        let (id, compacted, submission, name, plan_hash, plan, labels, wanted, wait, submitted_at_us, selector, stored) =
-            row;
+        let (
+            id,
+            compacted,
+            submission,
+            name,
+            plan_hash,
+            plan,
+            labels,
+            wanted,
+            wait,
+            submitted_at_us,
+            selector,
+            attached,
+            stored,
+        ) = row;
         let parts: [Part<'_>; 9] = [
             id.as_str().into(),
             submission.as_str().into(),
@@ -295,7 +313,8 @@ impl Inner {
             wait.into(),
             submitted_at_us.into(),
         ];
-        self.compare(stored, sum_of_run(parts, &selector), || format!("run {id}"))?;
+        let attached = attached != 0;
+        self.compare(stored, sum_of_run(parts, &selector, attached), || format!("run {id}"))?;
         let state = report.as_ref().map_or(RunState::Unfinished, |report| RunState::Finished {
             revision: report.revision,
             exit_code: report.exit_code,
@@ -306,7 +325,7 @@ impl Inner {
         let (compacted, summary) = (compacted != 0, None);
         let row = RunRow { id, name, labels, plan_hash, submitted_at_us, compacted, state, summary };
         let (agents_wanted, wait_ms) = (wanted.unsigned_abs(), wait.unsigned_abs());
-        Ok(StoredRun { row, submission, plan, agents_wanted, wait_ms, selector, report })
+        Ok(StoredRun { row, submission, plan, agents_wanted, wait_ms, selector, attached, report })
     }
 
     fn report(&self, run: &str, row: ReportRow) -> Result<Report, StoreError> {
@@ -335,10 +354,14 @@ fn selector_text(selector: &BTreeMap<String, String>) -> Result<String, serde_js
     if selector.is_empty() { Ok(String::new()) } else { serde_json::to_string(selector) }
 }
 
-fn sum_of_run(parts: [Part<'_>; 9], selector: &str) -> i64 {
+/// What an older release could not say is only in it where it is said.
+fn sum_of_run(parts: [Part<'_>; 9], selector: &str, attached: bool) -> i64 {
     let mut parts = Vec::from(parts);
     if !selector.is_empty() {
         parts.push(selector.into());
+    }
+    if !attached {
+        parts.push("detached".into());
     }
     checksum(&parts)
 }

@@ -22,6 +22,7 @@ pub(crate) fn new_run(id: &str) -> NewRun {
         agents_wanted: 3,
         wait_ms: 60_000,
         selector: BTreeMap::new(),
+        attached: true,
         submitted_at_us: 1_700_000_000_000_000,
     }
 }

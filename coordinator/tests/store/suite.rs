@@ -59,8 +59,9 @@ pub(crate) async fn a_submission_makes_one_run(location: Location) {
 pub(crate) async fn a_run_remembers_which_agents_it_takes(location: Location) {
     let store = open(&location).await;
     let selector = BTreeMap::from([("zone".to_owned(), "eu".to_owned())]);
-    store.create_run(&NewRun { selector: selector.clone(), ..new_run("r") }).await.unwrap();
-    assert_eq!(store.run("r").await.unwrap().selector, selector);
+    store.create_run(&NewRun { selector: selector.clone(), attached: false, ..new_run("r") }).await.unwrap();
+    let stored = store.run("r").await.unwrap();
+    assert_eq!((stored.selector, stored.attached), (selector, false));
     store.close().await;
 }
 

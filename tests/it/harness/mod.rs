@@ -1,5 +1,6 @@
 //! The harness of the black-box tests: starts real processes, waits for what they say, ends them by their id.
 
+mod api;
 mod by_hand;
 mod groups;
 mod oracle;
@@ -9,11 +10,12 @@ mod proxy;
 mod report;
 mod servers;
 
+pub(crate) use api::Api;
 pub(crate) use by_hand::{ByHand, measured};
 pub(crate) use groups::CpuGroup;
 pub(crate) use oracle::Oracle;
 pub(crate) use prepared::Prepared;
-pub(crate) use process::{Daemon, Finished, Groundswell, agent, serve, serve_on};
+pub(crate) use process::{Daemon, Finished, Groundswell, agent, labelled_agent, serve, serve_on};
 pub(crate) use proxy::Proxy;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{

@@ -268,11 +268,23 @@ pub(crate) fn serve_on(address: &str, data: &Path) -> anyhow::Result<(Daemon, St
 /// # Errors
 /// When it does not join.
 pub(crate) fn agent(coordinator: &str, name: &str, raw_samples: Option<&Path>) -> anyhow::Result<Daemon> {
-    let mut arguments: Vec<String> =
-        ["-v", "agent", "--coordinator", coordinator, "--name", name, "--workers", "1"].map(String::from).to_vec();
-    if let Some(folder) = raw_samples {
-        arguments.extend(["--raw-samples".to_owned(), folder.display().to_string()]);
+    match raw_samples {
+        Some(folder) => agent_with(coordinator, name, &["--raw-samples", &folder.display().to_string()]),
+        None => agent_with(coordinator, name, &[]),
     }
+}
+
+/// The same with a label.
+///
+/// # Errors
+/// When it does not join.
+pub(crate) fn labelled_agent(coordinator: &str, name: &str, label: &str) -> anyhow::Result<Daemon> {
+    agent_with(coordinator, name, &["--label", label])
+}
+
+fn agent_with(coordinator: &str, name: &str, more: &[&str]) -> anyhow::Result<Daemon> {
+    let arguments = ["-v", "agent", "--coordinator", coordinator, "--name", name, "--workers", "1"];
+    let arguments = [&arguments, more].concat();
     let mut daemon = Groundswell::new(arguments).start(name)?;
     daemon.wait_for("joined")?;
     Ok(daemon)

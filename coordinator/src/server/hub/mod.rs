@@ -3,6 +3,7 @@
 //!
 //! # Layout
 //! - `running`: a run with its log and its followers
+//! - `watch`: what those who watch a run are told
 //! - `sessions`: what agents bring
 //! - `runs`: what clients bring: runs to begin, follow, stop
 //! - `restore`: runs that the store has
@@ -11,6 +12,7 @@ mod restore;
 mod running;
 mod runs;
 mod sessions;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use groundswell_proto::limits::AWAY_LIMIT;
 use groundswell_proto::v1::coordinator_message::Kind as Tell;
-use groundswell_proto::v1::{self, Hello, RunEvent};
+use groundswell_proto::v1::{self, Hello};
 use groundswell_scenario::{Plan, PlanSource};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -29,11 +31,13 @@ use tonic::Status;
 use super::clock::Clock;
 use super::wire::Heard;
 use super::{ServerOptions, ToAgent, message};
+use crate::api::AgentStatus;
 use crate::fleet::{AgentId, Fleet, JoinError};
 use crate::run::{Action, Event, StopReason};
-use crate::store::{Committed, Entry, Store, StoreError, Writer};
+use crate::store::{Committed, Created, Entry, Store, StoreError, Writer};
 pub(super) use restore::replay;
 use running::{Packed, Running, Token};
+pub(super) use watch::{Update, Watch, finished};
 
 /// How often time passes for the state machines: a threshold stops a run within two seconds of breaking it.
 const TICK: Duration = Duration::from_millis(200);
@@ -46,9 +50,6 @@ const WRITER_QUEUE: usize = 1_024;
 /// Commits that wait for the hub.
 const COMMITTED_QUEUE: usize = 64;
 
-/// Who follows a run.
-pub(super) type Follower = mpsc::Sender<Result<RunEvent, Status>>;
-
 /// What sessions and clients bring to the hub.
 pub(super) enum Message {
     /// An agent wants in. Its incarnation is durable.
@@ -59,10 +60,12 @@ pub(super) enum Message {
     Left { agent: AgentId, session: u64, why: String },
     /// A plan to run.
     Submit(Box<Submission>),
-    /// Follow a run; answers whether it is known.
-    Follow { run_id: String, follower: Follower, answer: oneshot::Sender<bool> },
+    /// Watch a run; none where it is not at work.
+    Watch { run_id: String, answer: oneshot::Sender<Option<Watch>> },
     /// Stop a run; answers whether it is there.
     Stop { run_id: String, answer: oneshot::Sender<bool> },
+    /// What is going on: the runs that have no answer yet, and the agents.
+    Look { answer: oneshot::Sender<Present> },
 }
 
 /// An agent that was let in.
@@ -86,10 +89,31 @@ pub(super) struct Submission {
     /// How long to wait for them.
     pub(super) wait: Duration,
     pub(super) labels: BTreeMap<String, String>,
+    /// Labels that an agent must have to take part.
+    pub(super) selector: BTreeMap<String, String>,
     /// The client's own id of it.
     pub(super) submission: String,
-    pub(super) follower: Follower,
-    pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
+    /// Stop it when nobody follows it.
+    pub(super) attached: bool,
+    pub(super) answer: oneshot::Sender<Result<Created, SubmitError>>,
+}
+
+/// Why a plan is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SubmitError {
+    /// It would have to wait for agents, and may not.
+    #[error("{0}")]
+    NoAgents(String),
+    /// It can't be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What is going on at a moment.
+pub(super) struct Present {
+    /// State and detail of each run that has no answer yet.
+    pub(super) runs: BTreeMap<String, (String, String)>,
+    pub(super) agents: Vec<AgentStatus>,
 }
 
 pub(super) struct Hub {
@@ -169,11 +193,7 @@ impl Hub {
 
     async fn close(&mut self, closed: &CancellationToken) {
         if let Some(error) = &self.broken {
-            for running in &mut self.runs {
-                for follower in std::mem::take(&mut running.followers) {
-                    let _ = follower.try_send(Err(Status::unavailable(format!("the coordinator stopped: {error}"))));
-                }
-            }
+            tracing::error!(%error, "the coordinator stops; its runs go on when it is started again");
         }
         // Dropping the senders ends every session and stream; then the server can close its connections.
         self.sessions.clear();
@@ -195,8 +215,11 @@ impl Hub {
             Message::Heard { agent, heard } => self.heard(agent, heard),
             Message::Left { agent, session, why } => self.left(agent, session, &why),
             Message::Submit(submission) => self.submit(*submission).await,
-            Message::Follow { run_id, follower, answer } => {
-                let _ = answer.send(self.follow(&run_id, follower).await);
+            Message::Watch { run_id, answer } => {
+                let _ = answer.send(self.watch(&run_id));
+            }
+            Message::Look { answer } => {
+                let _ = answer.send(self.present());
             }
             Message::Stop { run_id, answer } => {
                 let index = self.index_of(&run_id);

@@ -12,7 +12,7 @@ use super::Hub;
 use super::running::Running;
 use super::runs::is_finished;
 use crate::delivery::{Intake, Leases};
-use crate::fleet::{AgentId, Newcomer};
+use crate::fleet::{AgentId, Labels, Newcomer};
 use crate::run::{Action, Candidate, Event, Now, Outcome, Run};
 use crate::server::clock::calendar;
 use crate::server::wire;
@@ -138,6 +138,7 @@ impl Hub {
         let id = stored.row.id.clone();
         let Restored { run, wire_plan, outcome, entries, last, candidates, deltas } = restored;
         let mut running = Running::new(id.clone(), run, wire_plan, wanted, wait, now);
+        (running.attached, running.selector) = (stored.attached, stored.selector.clone());
         running.logged = entries;
         running.revision = stored.report.as_ref().map_or(0, |report| report.revision);
         running.ahead = last.map(|last| self.clock.ahead_of(last)).unwrap_or_default();
@@ -152,7 +153,10 @@ impl Hub {
             running.names.insert(agent, candidate.name.clone());
             if at_work.contains(&agent) && outcome.is_none() {
                 let Candidate { name, weight, max_rate_per_s, max_users, .. } = candidate;
-                let newcomer = Newcomer { id: agent, name, boot: 0, weight, max_rate_per_s, max_users };
+                // What it has not said yet in this life of the coordinator, it says when it comes back.
+                let (labels, workers, version) = (Labels::new(), 0, String::new());
+                let newcomer =
+                    Newcomer { id: agent, name, boot: 0, weight, max_rate_per_s, max_users, labels, workers, version };
                 self.fleet.expect(newcomer, &id, now);
             } else {
                 running.leases.give_up(agent);

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use groundswell_proto::v1::{self, RunEvent};
-use tokio::sync::mpsc;
-use tonic::Status;
+use groundswell_proto::v1;
 
-use super::Follower;
+use super::watch::Feed;
 use crate::delivery::{Intake, Leases};
 use crate::fleet::AgentId;
 use crate::run::{Event, Now, Run};
@@ -37,7 +35,11 @@ pub(super) struct Running {
     pub(super) run: Run,
     /// What agents are sent.
     pub(super) wire_plan: v1::Plan,
-    pub(super) followers: Vec<Follower>,
+    pub(super) feed: Feed,
+    /// It ends when nobody follows it.
+    pub(super) attached: bool,
+    /// Labels that an agent must have to take part.
+    pub(super) selector: BTreeMap<String, String>,
     pub(super) agents_wanted: usize,
     pub(super) wait: Duration,
     pub(super) wait_until: Duration,
@@ -64,7 +66,9 @@ impl Running {
             id,
             run,
             wire_plan,
-            followers: Vec::new(),
+            feed: Feed::default(),
+            attached: true,
+            selector: BTreeMap::new(),
             agents_wanted: wanted,
             wait,
             wait_until: now + wait,
@@ -107,23 +111,5 @@ impl Running {
         let entry =
             Entry { run: self.id.clone(), n: self.logged, monotonic_us, calendar_us: calendar_us(now.calendar), body };
         Some((entry, Token { run: self.id.clone(), event, now, delta }))
-    }
-
-    /// Tells everybody who follows. Whoever is slow misses it, and whoever is gone is forgotten.
-    pub(super) fn tell(&mut self, event: &RunEvent, now: Duration) {
-        self.followers.retain(|follower| !follower.is_closed());
-        if !self.followers.is_empty() {
-            self.followed = now;
-        }
-        for follower in &self.followers {
-            let _ = follower.try_send(Ok(event.clone()));
-        }
-    }
-}
-
-/// Sends the last word to those who follow, however slow they are.
-pub(super) async fn tell_the_end(followers: Vec<mpsc::Sender<Result<RunEvent, Status>>>, event: RunEvent) {
-    for follower in followers {
-        let _ = follower.send(Ok(event.clone())).await;
     }
 }

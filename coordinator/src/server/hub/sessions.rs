@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry as Slot;
 
-use groundswell_proto::limits::{MAX_HELD, MAX_NAME_BYTES};
+use groundswell_proto::limits::{MAX_HELD, MAX_LABELS, MAX_NAME_BYTES};
 use groundswell_proto::v1::coordinator_message::Kind as Tell;
 use groundswell_proto::v1::{self, Held, Hello, Resume, Welcome};
 
@@ -24,6 +24,9 @@ impl Hub {
             weight: hello.weight,
             max_rate_per_s: (hello.max_rate_per_s > 0.0).then_some(hello.max_rate_per_s),
             max_users: (hello.max_users > 0).then_some(hello.max_users),
+            labels: hello.labels.iter().take(MAX_LABELS).map(|(key, value)| (key.clone(), value.clone())).collect(),
+            workers: hello.workers,
+            version: hello.version.chars().take(MAX_NAME_BYTES).collect(),
         };
         let session = self.fleet.join(newcomer, MAX_NAME_BYTES, now)?;
         self.sessions.insert(id, out);
