@@ -105,6 +105,17 @@ pub struct StoreArgs {
     pub data_dir: Option<String>,
 }
 
+/// Where figures go while runs go on.
+#[derive(Debug, Args)]
+pub struct OtlpArgs {
+    /// Send figures to this OpenTelemetry collector while runs go on (OTLP over gRPC)
+    #[arg(long = "otlp", value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub url: Option<String>,
+    /// So often, in milliseconds
+    #[arg(long = "otlp-interval", value_name = "MS", env = "OTEL_METRIC_EXPORT_INTERVAL", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub interval_ms: u64,
+}
+
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -114,6 +125,9 @@ pub struct ServeArgs {
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// Where figures go.
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
 }
 
 /// Arguments of `runs`.

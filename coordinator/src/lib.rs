@@ -6,10 +6,12 @@
 //! - [`report`]: the merged answer and its renderings
 //! - [`search`]: which level to try next, and what a search found; as pure
 //! - [`server`]: gRPC for agents and HTTP for people around them; the only part that names the wire
+//! - [`export`]: figures for monitoring systems
 //! - [`api`]: the JSON of the HTTP API
 
 pub mod api;
 pub mod delivery;
+pub mod export;
 pub mod fleet;
 pub mod report;
 pub mod run;

@@ -18,6 +18,7 @@ mod http;
 mod interrupt;
 mod limits;
 mod loss;
+mod monitoring;
 mod rooms;
 mod sockets;
 mod stored;
@@ -103,6 +104,12 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("api::bad_input", &[], api::bad_input),
     ("api::watched_over_a_restart", &[], api::watched_over_a_restart),
     ("api::watchers_change_nothing", &[], api::watchers_change_nothing),
+    ("monitoring::prometheus_reads_the_figures", &[Tool::Prometheus], monitoring::prometheus),
+    (
+        "monitoring::opentelemetry_reads_the_figures",
+        &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
+        monitoring::opentelemetry,
+    ),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

@@ -1,6 +1,8 @@
 //! `groundswell serve`
 
-use groundswell_coordinator::server::{ServerOptions, serve};
+use std::time::Duration;
+
+use groundswell_coordinator::server::{OtlpTarget, ServerOptions, serve};
 use tokio_util::sync::CancellationToken;
 
 use super::{bind, runtime, shutdown_on_signal, store};
@@ -8,6 +10,8 @@ use crate::args::ServeArgs;
 use crate::{Exit, Failure, Outcome, output};
 
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
+    let otlp = args.otlp.url.as_deref().map(|url| OtlpTarget::new(url, Duration::from_millis(args.otlp.interval_ms)));
+    let otlp = otlp.transpose().map_err(Failure::usage)?;
     runtime()?.block_on(async {
         let listener = bind(args.listen, "--listen").await?;
         let (location, store) = store::open(&args.store).await?;
@@ -17,7 +21,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         output::note(&format!("  join it:     groundswell agent --coordinator http://{address}"));
         output::note(&format!("  run a plan:  groundswell run PLAN --coordinator http://{address}"));
         let shutdown = CancellationToken::new();
-        let options = ServerOptions { local: false, outlives: true };
+        let options = ServerOptions { local: false, outlives: true, otlp };
         tokio::select! {
             served = serve(listener, options, store, shutdown.clone()) => served.map_err(Failure::incomplete)?,
             () = shutdown_on_signal(shutdown.clone()) => {}

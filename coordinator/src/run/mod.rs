@@ -17,6 +17,7 @@
 mod company;
 mod distributions;
 mod event;
+mod figures;
 mod judge;
 mod knee;
 mod loss;

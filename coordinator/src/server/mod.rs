@@ -5,6 +5,7 @@
 //! - `agents`: the sessions of agents
 //! - `http`: the API
 //! - `wire`: messages, checked
+//! - `otlp`: figures for OpenTelemetry
 //! - `clock`: the coordinator's clocks
 //! - `recover`, `tidy`: runs of a store without a server
 
@@ -12,6 +13,7 @@ mod agents;
 mod clock;
 mod http;
 mod hub;
+mod otlp;
 mod recover;
 mod tidy;
 mod wire;
@@ -32,9 +34,11 @@ use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::export::Snapshot;
 use crate::store::{Created, Store, StoreError};
 use clock::Clock;
 use hub::{Beat, Hub, Message, Present, Submission, SubmitError, Watch};
+pub use otlp::{OtlpTarget, OtlpUrlError};
 pub use recover::{RecoverError, recover};
 pub use tidy::merge_deltas;
 
@@ -48,13 +52,15 @@ const MAX_STREAMS: u32 = 16;
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 
 /// How a coordinator serves.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     /// Every agent is in this process, so a run may start without waiting for slow links.
     pub local: bool,
     /// Another coordinator is to go on with what this one leaves: at the shutdown runs are left as they are, instead of
     /// being stopped and reported.
     pub outlives: bool,
+    /// The OpenTelemetry collector that gets figures while runs go on (OTLP over gRPC).
+    pub otlp: Option<OtlpTarget>,
 }
 
 /// Why a coordinator ended.
@@ -83,9 +89,13 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let closed = CancellationToken::new();
     let clock = Clock::new();
+    let otlp = options.otlp.clone();
     let mut hub = Hub::new(clock, options, store.clone(), tasks.clone());
     hub.restore().await.map_err(|error| ServeError::Store(Arc::new(error)))?;
     let services = Services { hub: hub_queue, beats: beat_queue, store: store.clone(), clock, tasks: tasks.clone() };
+    if let Some(target) = otlp {
+        tasks.spawn(otlp::push(services.clone(), target, shutdown.clone()));
+    }
     let agents = AgentServiceServer::new(services.clone())
         .max_decoding_message_size(MAX_AGENT_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_PLAN_MESSAGE_BYTES);
@@ -132,6 +142,10 @@ impl Services {
 
     async fn present(&self) -> Result<Present, ShuttingDown> {
         self.ask(|answer| Message::Look { answer }).await
+    }
+
+    async fn figures(&self) -> Result<Snapshot, ShuttingDown> {
+        self.ask(|answer| Message::Figures { answer }).await
     }
 
     async fn watch(&self, run_id: &str) -> Result<Option<Watch>, ShuttingDown> {

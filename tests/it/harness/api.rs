@@ -64,6 +64,11 @@ impl Api {
         Ok(api)
     }
 
+    /// A server of another make.
+    pub(crate) fn elsewhere(address: &str) -> Self {
+        Api { address: address.to_owned(), described: Value::Null }
+    }
+
     /// GET, with the answer held against the description.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ impl Groundswell {
             "GROUNDSWELL_NAME",
             "GROUNDSWELL_LOG",
             "GROUNDSWELL_DATA_DIR",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_METRIC_EXPORT_INTERVAL",
         ] {
             command.env_remove(name);
         }

@@ -24,6 +24,8 @@ pub(crate) enum Tool {
     Nginx,
     /// OpenSSL's command.
     OpenSsl,
+    /// Prometheus.
+    Prometheus,
     /// Python with this module.
     Python(&'static str),
     /// Autobahn's WebSocket test suite.
@@ -43,6 +45,11 @@ impl Tool {
             Tool::OpenSsl => {
                 let mut command = Command::new("openssl");
                 command.arg("version");
+                command
+            }
+            Tool::Prometheus => {
+                let mut command = Command::new("prometheus");
+                command.arg("--version");
                 command
             }
             Tool::CpuGroup => return CpuGroup::with_quota(Duration::from_millis(50)).is_ok(),
@@ -78,7 +85,7 @@ impl Tool {
     /// Would installing something help? Not where it is a right that this process does not have, nor where it needs a
     /// CPython that distributions have no more.
     pub(crate) fn can_be_installed(self) -> bool {
-        matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Python(_))
+        matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Prometheus | Tool::Python(_))
     }
 
     /// Name for people.
@@ -86,6 +93,7 @@ impl Tool {
         match self {
             Tool::Nginx => "nginx".to_owned(),
             Tool::OpenSsl => "openssl".to_owned(),
+            Tool::Prometheus => "prometheus".to_owned(),
             Tool::Autobahn => "Autobahn's wstest (CPython 2.7)".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
             Tool::Mount => "root and mount".to_owned(),

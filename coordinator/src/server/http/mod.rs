@@ -4,12 +4,14 @@
 //! - `runs`: runs to begin, list, look at, stop, and their reports
 //! - `events`: what happens in a run, as server-sent events
 //! - `agents`: the fleet
+//! - `metrics`: figures for Prometheus
 //! - `problem`: errors (RFC 9457)
 //!
 //! `docs/openapi.json` describes every operation; it is served, and a test holds it and [`operations`] together.
 
 mod agents;
 mod events;
+mod metrics;
 mod problem;
 mod runs;
 
@@ -36,7 +38,7 @@ pub(super) fn router(services: Services) -> Router {
         .fold(Router::new(), |router, (path, _, handler)| router.route(path, handler))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .method_not_allowed_fallback(problem::method_not_allowed);
-    Router::new().nest(PREFIX, api).with_state(services)
+    Router::new().nest(PREFIX, api).route("/metrics", get(metrics::metrics)).with_state(services)
 }
 
 /// The operations of the API: path, method, handler.

@@ -3,11 +3,13 @@
 //!
 //! # Layout
 //! - `running`: a run with its log and its followers
+//! - `figures`: what monitoring systems are told
 //! - `watch`: what those who watch a run are told
 //! - `sessions`: what agents bring
 //! - `runs`: what clients bring: runs to begin, follow, stop
 //! - `restore`: runs that the store has
 
+mod figures;
 mod restore;
 mod running;
 mod runs;
@@ -32,6 +34,7 @@ use super::clock::Clock;
 use super::wire::Heard;
 use super::{ServerOptions, ToAgent, message};
 use crate::api::AgentStatus;
+use crate::export::{RunFigures, Snapshot};
 use crate::fleet::{AgentId, Fleet, JoinError};
 use crate::run::{Action, Event, StopReason};
 use crate::store::{Committed, Created, Entry, Store, StoreError, Writer};
@@ -64,6 +67,8 @@ pub(super) enum Message {
     Watch { run_id: String, answer: oneshot::Sender<Option<Watch>> },
     /// Stop a run; answers whether it is there.
     Stop { run_id: String, answer: oneshot::Sender<bool> },
+    /// The figures for monitoring systems.
+    Figures { answer: oneshot::Sender<Snapshot> },
     /// What is going on: the runs that have no answer yet, and the agents.
     Look { answer: oneshot::Sender<Present> },
 }
@@ -129,6 +134,10 @@ pub(super) struct Hub {
     committed: mpsc::Receiver<Committed<Token>>,
     /// What the writer had no room for; nothing more is taken from agents until it has.
     backlog: VecDeque<(Entry, Token)>,
+    /// Entries that were made durable.
+    entries: u64,
+    /// Totals of runs that ended a moment ago, and when, for whoever scrapes now and then.
+    ended: Vec<(Duration, RunFigures)>,
     /// Why nothing can be stored any more.
     broken: Option<Arc<StoreError>>,
 }
@@ -147,6 +156,8 @@ impl Hub {
             runs: Vec::new(),
             committed,
             backlog: VecDeque::new(),
+            entries: 0,
+            ended: Vec::new(),
             broken: None,
         }
     }
@@ -218,6 +229,9 @@ impl Hub {
             Message::Watch { run_id, answer } => {
                 let _ = answer.send(self.watch(&run_id));
             }
+            Message::Figures { answer } => {
+                let _ = answer.send(self.figures());
+            }
             Message::Look { answer } => {
                 let _ = answer.send(self.present());
             }
@@ -276,6 +290,7 @@ impl Hub {
             return;
         }
         let mut acknowledged: BTreeMap<(String, AgentId), u64> = BTreeMap::new();
+        self.entries += committed.tokens.len() as u64;
         for Token { run, event, now, delta } in committed.tokens {
             let Some(index) = self.index_of(&run) else { continue };
             let running = &mut self.runs[index];

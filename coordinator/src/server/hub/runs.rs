@@ -228,6 +228,7 @@ impl Hub {
 
     /// A run is over: its answer is stored, then told.
     pub(super) fn finish(&mut self, index: usize, outcome: &Outcome) {
+        self.keep_figures(index);
         let running = self.runs.remove(index);
         tracing::info!(run = %running.id, "run finished");
         // One that is lost is nobody's any more: if it comes back, the run is taken up again for what it brings.
