@@ -156,6 +156,13 @@ impl Client {
         let until = progress.begun.unwrap_or_else(Instant::now) + request.timeout;
         deadline.within(until, state.follow(request, progress)).await.unwrap_or(Err(Failure::Timeout))
     }
+
+    /// Takes a response that nobody reads any more: parts of it serve the next request.
+    pub(crate) fn take_back(&self, response: Response) {
+        if let Transport::Direct(direct) = &self.state.transport {
+            direct.take_back(response);
+        }
+    }
 }
 
 impl State {

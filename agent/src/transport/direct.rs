@@ -3,9 +3,11 @@
 //!
 //! # Layout
 //! - `connection`: one connection, and a request on it
+//! - `heads`: maps of headers that are used again
 //! - `pool`: the connections of one owner
 
 mod connection;
+mod heads;
 mod pool;
 
 use std::rc::Rc;
@@ -23,6 +25,7 @@ use super::resolve::Resolver;
 use super::tls::Tls;
 use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Progress, Request, Response, spend};
 use connection::{Broken, Incoming};
+use heads::Heads;
 use pool::{Lease, Pool};
 
 /// One owner of connections.
@@ -34,6 +37,7 @@ pub(super) struct Direct {
 /// What all owners of a worker share.
 struct Settings {
     dialler: Dialler,
+    heads: Heads,
     version: HttpVersion,
     connections: Connections,
     /// Most connections of this worker to an origin.
@@ -54,6 +58,7 @@ impl Direct {
         };
         let settings = Rc::new(Settings {
             dialler: Dialler::new(resolver.clone(), Arc::new(config), options),
+            heads: Heads::default(),
             version: options.version,
             connections: options.connections,
             most,
@@ -70,6 +75,11 @@ impl Direct {
         Rc::new(Direct { pool: Pool::new(Rc::clone(&settings)), settings })
     }
 
+    /// Takes a response of its that nobody reads any more.
+    pub(super) fn take_back(&self, response: Response) {
+        self.settings.heads.take_back(response.headers);
+    }
+
     /// The head of the response, with the connection that its body comes over.
     async fn head(
         &self,
@@ -80,7 +90,8 @@ impl Direct {
         let mut may_retry = self.settings.retry_stale && is_idempotent(&request.method);
         loop {
             let mut lease = self.pool.take(&request.target.origin, &mut progress.phases).await?;
-            let message = lease.connection.message(request, extra);
+            let headers = self.settings.heads.copy_of(&request.headers);
+            let message = lease.connection.message(request, headers, extra);
             // A kept connection is taken without waiting, so an operation's first request goes out as it is handed over.
             let sent = match progress.begun.take() {
                 Some(begun) if lease.is_reused && self.settings.most.is_none() => begun,

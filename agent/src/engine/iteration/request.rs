@@ -36,7 +36,9 @@ impl Iteration<'_> {
         let outcome = match result {
             Ok(response) => {
                 let elapsed = finished.saturating_duration_since(operation.intended());
-                self.judge(spec, &response, elapsed)
+                let outcome = self.judge(spec, &response, elapsed);
+                self.user.client.take_back(response);
+                outcome
             }
             Err(failure) => outcome_of(failure),
         };

@@ -104,12 +104,11 @@ impl Connection {
         }
     }
 
-    /// The request as this connection says it.
-    pub(super) fn message(&self, request: &Request, extra: &Extra) -> Outbound {
+    /// The request as this connection says it, with its headers in a map that the library may keep.
+    pub(super) fn message(&self, request: &Request, mut headers: HeaderMap, extra: &Extra) -> Outbound {
         let (body, streamed) = request.payload.outgoing();
         let mut message = http::Request::new(body);
         *message.method_mut() = request.method.clone();
-        let mut headers = request.headers.clone();
         if let Some(cookie) = &extra.cookie {
             headers.insert(COOKIE, cookie.clone());
         }
