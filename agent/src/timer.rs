@@ -4,12 +4,16 @@
 //! Where there is no timerfd (not Linux) tokio's own timer is used; the send lag in the report then says so by itself.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
+
+/// Deadlines of sleeps that were dropped are cleared away when there are more of them than of others, and than these.
+const MOST_DROPPED: usize = 64;
 
 /// Sleeps for the tasks of one worker. Clones share one driver; [`Timer::drive`] has to run beside them.
 #[derive(Clone)]
@@ -17,11 +21,47 @@ pub(crate) struct Timer {
     waiting: Rc<RefCell<Waiting>>,
 }
 
+/// Collections that keep their room when they are empty, because an open load sleeps before each arrival.
 #[derive(Default)]
 struct Waiting {
-    sleepers: BTreeMap<(Instant, u64), Waker>,
-    next_id: u64,
+    /// The earliest first, with the sleeper. Those of sleeps that were dropped stay for a while.
+    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    sleepers: HashMap<u64, Waker>,
+    next_number: u64,
     driver: Option<Waker>,
+}
+
+impl Waiting {
+    /// The earliest deadline that somebody waits for.
+    fn earliest(&mut self) -> Option<Instant> {
+        while let Some(Reverse((deadline, sleeper))) = self.deadlines.peek() {
+            if self.sleepers.contains_key(sleeper) {
+                return Some(*deadline);
+            }
+            self.deadlines.pop();
+        }
+        None
+    }
+
+    /// Wakes everyone whose deadline has come.
+    fn release(&mut self, now: Instant) {
+        while let Some(Reverse((deadline, sleeper))) = self.deadlines.peek().copied() {
+            if deadline > now {
+                return;
+            }
+            self.deadlines.pop();
+            if let Some(waker) = self.sleepers.remove(&sleeper) {
+                waker.wake();
+            }
+        }
+    }
+
+    fn forget(&mut self, sleeper: u64) {
+        let Waiting { deadlines, sleepers, .. } = self;
+        if sleepers.remove(&sleeper).is_some() && deadlines.len() > 2 * sleepers.len() + MOST_DROPPED {
+            deadlines.retain(|Reverse((_, sleeper))| sleepers.contains_key(sleeper));
+        }
+    }
 }
 
 impl Timer {
@@ -31,7 +71,7 @@ impl Timer {
 
     /// Returns at the deadline, or at once where it has passed: the time that it is then.
     pub(crate) async fn sleep_until(&self, deadline: Instant) -> Instant {
-        let mut sleep = Sleep { waiting: &self.waiting, deadline, key: None };
+        let mut sleep = Sleep { waiting: &self.waiting, deadline, number: None };
         poll_fn(|context| {
             let now = Instant::now();
             if now >= sleep.deadline {
@@ -52,7 +92,7 @@ impl Timer {
                 () = alarm.wait(next) => {}
                 () = self.earlier_than(next) => continue,
             }
-            self.release(Instant::now());
+            self.waiting.borrow_mut().release(Instant::now());
         }
     }
 
@@ -60,8 +100,8 @@ impl Timer {
     async fn next_deadline(&self) -> Instant {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();
-            match waiting.sleepers.first_key_value() {
-                Some(((deadline, _), _)) => Poll::Ready(*deadline),
+            match waiting.earliest() {
+                Some(deadline) => Poll::Ready(deadline),
                 None => {
                     waiting.driver = Some(context.waker().clone());
                     Poll::Pending
@@ -75,8 +115,8 @@ impl Timer {
     async fn earlier_than(&self, armed: Instant) {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();
-            match waiting.sleepers.first_key_value() {
-                Some(((deadline, _), _)) if *deadline < armed => Poll::Ready(()),
+            match waiting.earliest() {
+                Some(deadline) if deadline < armed => Poll::Ready(()),
                 _ => {
                     waiting.driver = Some(context.waker().clone());
                     Poll::Pending
@@ -84,16 +124,6 @@ impl Timer {
             }
         })
         .await;
-    }
-
-    fn release(&self, now: Instant) {
-        let mut waiting = self.waiting.borrow_mut();
-        while let Some(entry) = waiting.sleepers.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
-            entry.remove().wake();
-        }
     }
 }
 
@@ -116,18 +146,20 @@ fn follows_paused_clock() -> bool {
 struct Sleep<'a> {
     waiting: &'a RefCell<Waiting>,
     deadline: Instant,
-    key: Option<(Instant, u64)>,
+    number: Option<u64>,
 }
 
 impl Sleep<'_> {
     fn register(&mut self, waker: &Waker) {
         let mut waiting = self.waiting.borrow_mut();
-        let earliest = waiting.sleepers.first_key_value().map(|((deadline, _), _)| *deadline);
-        let key = *self.key.get_or_insert_with(|| {
-            waiting.next_id += 1;
-            (self.deadline, waiting.next_id)
+        let earliest = waiting.earliest();
+        let number = *self.number.get_or_insert_with(|| {
+            waiting.next_number += 1;
+            waiting.next_number
         });
-        waiting.sleepers.insert(key, waker.clone());
+        if waiting.sleepers.insert(number, waker.clone()).is_none() {
+            waiting.deadlines.push(Reverse((self.deadline, number)));
+        }
         if earliest.is_none_or(|earliest| self.deadline < earliest)
             && let Some(driver) = waiting.driver.take()
         {
@@ -138,8 +170,8 @@ impl Sleep<'_> {
 
 impl Drop for Sleep<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.waiting.borrow_mut().sleepers.remove(&key);
+        if let Some(number) = self.number {
+            self.waiting.borrow_mut().forget(number);
         }
     }
 }
@@ -259,5 +291,25 @@ mod tests {
         let woken = woken.borrow();
         assert_eq!(woken.iter().map(|(ms, _)| *ms).collect::<Vec<_>>(), [5, 30]);
         assert!(woken.iter().all(|(ms, after)| *after >= Duration::from_millis(*ms)), "{woken:?}");
+    }
+
+    /// Whoever waits for something with a limit drops the sleep each time: its deadline does not stay until it comes.
+    #[tokio::test(flavor = "current_thread")]
+    async fn dropped_sleeps_leave_nothing() {
+        let timer = Timer::new();
+        let now = Instant::now();
+        let mut kept = Box::pin(timer.sleep_until(now + Duration::from_secs(7_200)));
+        for _ in 0..10_000 {
+            let dropped = timer.sleep_until(now + Duration::from_secs(3_600));
+            tokio::select! {
+                biased;
+                _ = &mut kept => {}
+                _ = dropped => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        let mut waiting = timer.waiting.borrow_mut();
+        assert!(waiting.deadlines.len() <= 2 + MOST_DROPPED + 1, "{}", waiting.deadlines.len());
+        assert_eq!((waiting.earliest(), waiting.sleepers.len()), (Some(now + Duration::from_secs(7_200)), 1));
     }
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod request;
+mod walk;
 mod websocket;
 
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use super::render::Variables;
 use super::socket::UserSocket;
 use crate::clock::micros;
 use crate::transport::{Client, Failure};
+use walk::Places;
 
 /// Pause after an iteration that issued nothing: without it a user whose every step is skipped would spin.
 const EMPTY_ITERATION_PAUSE: Duration = Duration::from_millis(100);
@@ -40,6 +42,11 @@ pub(super) struct User {
     /// What every iteration starts with.
     constants: Variables,
     variables: Variables,
+    /// Operations of its iteration that are scheduled but not yet accounted for, by slot. Its own, so that no iteration
+    /// allocates it anew.
+    left: Vec<u64>,
+    /// Where it is in the flow; its own for the same reason.
+    places: Places,
 }
 
 /// How the operations of an iteration enter the account.
@@ -68,7 +75,8 @@ impl User {
             .map(|(name, value)| (Arc::from(name.as_str()), Value::from(Serde(value))))
             .collect();
         constants.insert("user".into(), Value::from(number.0));
-        User { number, client: context.clients.client(number.0), variables: Variables::new(), constants }
+        let client = context.clients.client(number.0);
+        User { number, client, variables: Variables::new(), constants, left: Vec::new(), places: Places::default() }
     }
 
     /// Takes the next row of each data set that the scenario uses; false when one has run out.
@@ -94,10 +102,11 @@ impl User {
             self.variables.clone_from(&self.constants);
             self.variables.insert("iteration".into(), Value::from(number));
         }
-        let left = match accounting {
-            Accounting::AsIssued { .. } => Vec::new(),
-            Accounting::Scheduled { .. } => operations_per_iteration(phase),
-        };
+        self.left.clear();
+        self.places.clear();
+        if let Accounting::Scheduled { .. } = accounting {
+            self.left.extend(operations_per_iteration(phase));
+        }
         let first_step = phase.first_step_at(due);
         let mut iteration = Iteration {
             phase,
@@ -105,7 +114,6 @@ impl User {
             due,
             first_step,
             accounting,
-            left,
             sockets: phase.scenario().sockets.iter().map(|_| None).collect(),
             issued: 0,
         };
@@ -123,10 +131,11 @@ impl User {
     }
 }
 
-fn operations_per_iteration(phase: &Phase) -> Vec<u64> {
+fn operations_per_iteration(phase: &Phase) -> impl Iterator<Item = u64> {
     let first = phase.first_step_at(phase.origin);
-    let per_iteration = |slot| phase.context.plan.step(StepId(first.0 + slot)).map_or(0, |step| step.per_iteration);
-    (0..phase.scenario().timed_steps).map(per_iteration).collect()
+    let per_iteration =
+        move |slot| phase.context.plan.step(StepId(first.0 + slot)).map_or(0, |step| step.per_iteration);
+    (0..phase.scenario().timed_steps).map(per_iteration)
 }
 
 /// Whether the iteration goes on.
@@ -145,8 +154,6 @@ struct Iteration<'a> {
     /// [`StepId`] of slot 0 for what was scheduled with the iteration.
     first_step: StepId,
     accounting: Accounting,
-    /// Operations of this iteration that are scheduled but not yet accounted for, by slot.
-    left: Vec<u64>,
     /// Its open WebSockets, by number.
     sockets: Vec<Option<Rc<UserSocket>>>,
     issued: u64,
@@ -156,7 +163,7 @@ impl Drop for Iteration<'_> {
     /// Whatever was scheduled but not reached, also when the task is cut off.
     fn drop(&mut self) {
         let reason = self.phase.context.stop.reason().unwrap_or("cut_off");
-        for (slot, left) in (0..).zip(&self.left) {
+        for (slot, left) in (0..).zip(&self.user.left) {
             if *left > 0 {
                 self.phase.context.recording.not_generated(self.step_id(slot), reason, *left);
             }
@@ -182,7 +189,8 @@ impl Iteration<'_> {
     }
 
     async fn flow(&mut self, steps: &[Step]) -> Next {
-        for step in steps {
+        let outer = self.user.places.enter();
+        while let Some(step) = self.user.places.next(outer, steps) {
             self.take_captured();
             if self.is_over() || self.step(step).await == Next::Leave {
                 return Next::Leave;
@@ -194,7 +202,8 @@ impl Iteration<'_> {
     /// A flow of a user that has sockets. It may wait here for as long as the load lasts, so the state of a request, which
     /// is by far the largest of any step, is kept out of it.
     async fn flow_with_sockets(&mut self, steps: &[Step]) -> Next {
-        for step in steps {
+        let outer = self.user.places.enter();
+        while let Some(step) = self.user.places.next(outer, steps) {
             self.take_captured();
             if self.is_over() {
                 return Next::Leave;
@@ -238,28 +247,20 @@ impl Iteration<'_> {
     /// Any step but a request.
     async fn no_request(&mut self, step: &Step) -> Next {
         match step {
-            // Both callers have done it.
-            Step::Http(_) => {}
+            // Both callers have done it, and the way through the flow goes into the others.
+            Step::Http(_) | Step::Repeat { .. } | Step::Group { .. } => {}
             Step::OnSocket(timed) => return self.on_socket(timed).await,
             Step::Listen { socket, length } => return self.listen(*socket, *length).await,
             Step::Subscribe(subscribe) => self.subscribe(subscribe),
             Step::Think(think) => return self.think(*think).await,
             Step::Websocket(timed) => return self.websocket(timed).await,
-            Step::Repeat { times, flow } => {
-                for _ in 0..*times {
-                    if self.nested(flow).await == Next::Leave {
-                        return Next::Leave;
-                    }
-                }
-            }
-            Step::Group { flow, .. } => return self.nested(flow).await,
         }
         Next::Step
     }
 
-    /// A flow within a flow: boxed, because a future can't contain itself.
-    fn nested<'a>(&'a mut self, steps: &'a [Step]) -> BoxedNext<'a> {
-        if self.sockets.is_empty() { Box::pin(self.flow(steps)) } else { Box::pin(self.flow_with_sockets(steps)) }
+    /// The flow of a socket, within that of the user: boxed, because a future can't contain itself.
+    fn flow_of_socket<'a>(&'a mut self, steps: &'a [Step]) -> BoxedNext<'a> {
+        Box::pin(self.flow_with_sockets(steps))
     }
 
     async fn think(&mut self, think: Think) -> Next {
@@ -317,7 +318,7 @@ impl Iteration<'_> {
     /// Takes operations out of those scheduled with the iteration; false where there were fewer, as with messages of a
     /// shared rate, which are scheduled as they come.
     fn take_left(&mut self, slot: u32, operations: u64) -> bool {
-        let Some(left) = self.left.get_mut(slot as usize) else { return false };
+        let Some(left) = self.user.left.get_mut(slot as usize) else { return false };
         let is_left = *left >= operations;
         if is_left {
             *left -= operations;

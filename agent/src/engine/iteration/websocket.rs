@@ -65,7 +65,7 @@ impl Iteration<'_> {
         if spec.background {
             return Next::Step;
         }
-        let next = self.nested(&spec.flow).await;
+        let next = self.flow_of_socket(&spec.flow).await;
         self.close_quietly(spec.socket).await;
         next
     }

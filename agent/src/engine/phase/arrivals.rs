@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ops::Range;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use groundswell_scenario::Schedule;
 use groundswell_scenario::assignment::Window;
@@ -26,18 +28,19 @@ pub(super) async fn run(phase: &Rc<Phase>) {
     let Some(window) = phase.window() else { return };
     let turns = window.turns(&schedule, phase.share());
     let crowd = Rc::new(Crowd::new(phase, max_in_flight, queue));
+    let mut tasks = JoinSet::new();
     let begins = phase.origin + window.from;
     if phase.context.pause(|| (!phase.is_beyond(begins)).then(|| ahead_of(begins))).await {
-        crowd.make_ahead(phase, turns.end - turns.start);
+        crowd.make_ahead(phase, turns.end - turns.start, &mut tasks);
     }
     let late = if phase.is_late(begins) { skip_late(phase, &schedule, window) } else { 0 };
-    let mut tasks = JoinSet::new();
     let started = release(phase, &schedule, turns.start + late..turns.end, &crowd, &mut tasks).await;
     phase.rest(planned_by_now(phase, &schedule).after(late + started), "cut_off");
     if let Some(bound) = phase.bound() {
         // The grace of what is in flight counts from the end, not from the last arrival before it.
         phase.context.pause_until(bound.min(phase.origin + phase.load().limit())).await;
     }
+    crowd.close();
     drain(phase, tasks).await;
     crowd.give_up(phase);
 }
@@ -59,7 +62,6 @@ async fn release(
         .run(pause, is_over, |ordinal, due| {
             phase.scheduled(phase.first_step_at(due), 1);
             crowd.arrive(phase, ordinal, due, tasks);
-            while tasks.try_join_next().is_some() {}
         })
         .await
 }
@@ -89,11 +91,34 @@ struct Arrival {
     free: Option<Instant>,
 }
 
+/// Where a user of an open load gets its next arrival. Its task lives as long as the load: one for each arrival would cost
+/// an allocation and a lock each.
+#[derive(Default)]
+struct Seat {
+    arrival: Cell<Option<Arrival>>,
+    waiting: Cell<Option<Waker>>,
+}
+
+impl Seat {
+    fn give(&self, arrival: Arrival) {
+        self.arrival.set(Some(arrival));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+}
+
 /// The users of an open load: at most `cap` at work, at most `queue` iterations waiting for one of them, the rest shed.
 struct Crowd {
-    idle: RefCell<Vec<User>>,
+    idle: RefCell<Vec<Rc<Seat>>>,
     waiting: RefCell<VecDeque<Arrival>>,
     busy: Cell<usize>,
+    /// Nothing arrives any more.
+    is_closed: Cell<bool>,
     cap: usize,
     queue: usize,
 }
@@ -105,16 +130,25 @@ impl Crowd {
             idle: RefCell::default(),
             waiting: RefCell::default(),
             busy: Cell::new(0),
+            is_closed: Cell::new(false),
             cap: own(max_in_flight).max(1),
             queue: own(queue),
         }
     }
 
     /// Makes the users that the start may need.
-    fn make_ahead(&self, phase: &Phase, arrivals: u64) {
+    fn make_ahead(self: &Rc<Self>, phase: &Rc<Phase>, arrivals: u64, tasks: &mut JoinSet<()>) {
         let users = self.cap.min(MADE_FOR_START).min(usize::try_from(arrivals).unwrap_or(usize::MAX));
-        let numbers = (0..users as u64).rev().map(|nth| UserNumber(phase.share().nth(nth)));
-        self.idle.borrow_mut().extend(numbers.map(|number| User::new(phase, number)));
+        let seats = (0..users as u64).rev().map(|nth| self.seat(phase, nth, tasks));
+        self.idle.borrow_mut().extend(seats);
+    }
+
+    /// One more user: that with this number of the assignment's.
+    fn seat(self: &Rc<Self>, phase: &Rc<Phase>, nth: u64, tasks: &mut JoinSet<()>) -> Rc<Seat> {
+        let user = User::new(phase, UserNumber(phase.share().nth(nth)));
+        let seat = Rc::new(Seat::default());
+        tasks.spawn_local(Rc::clone(self).attend(Rc::clone(phase), user, Rc::clone(&seat)));
+        seat
     }
 
     fn arrive(self: &Rc<Self>, phase: &Rc<Phase>, ordinal: u64, due: Instant, tasks: &mut JoinSet<()>) {
@@ -128,23 +162,49 @@ impl Crowd {
             }
             return;
         }
-        let user = self.idle.borrow_mut().pop();
-        // Nobody is idle, so as many users are made as are busy: this one has the next number of this assignment's.
-        let user = user.unwrap_or_else(|| {
-            let number = phase.share().nth(self.busy.get() as u64);
-            User::new(phase, UserNumber(number))
-        });
+        let idle = self.idle.borrow_mut().pop();
+        // Where nobody is idle, as many users are made as are busy: this one has the next number.
+        let seat = idle.unwrap_or_else(|| self.seat(phase, self.busy.get() as u64, tasks));
         self.busy.set(self.busy.get() + 1);
         phase.context.recording.user_joined();
-        tasks.spawn_local(Rc::clone(self).serve(Rc::clone(phase), user, arrival));
+        seat.give(arrival);
     }
 
-    /// One user that works off an arrival, then what has been waiting.
-    async fn serve(self: Rc<Self>, phase: Rc<Phase>, mut user: User, arrival: Arrival) {
+    /// One user, until nothing arrives any more.
+    async fn attend(self: Rc<Self>, phase: Rc<Phase>, mut user: User, seat: Rc<Seat>) {
+        while let Some(arrival) = self.next(&seat).await {
+            self.serve(&phase, &mut user, arrival).await;
+            phase.context.recording.user_left();
+            self.busy.set(self.busy.get() - 1);
+            self.idle.borrow_mut().push(Rc::clone(&seat));
+        }
+    }
+
+    /// The next arrival at a seat; none where the load is over.
+    async fn next(&self, seat: &Seat) -> Option<Arrival> {
+        poll_fn(|context| {
+            let arrival = seat.arrival.take();
+            if arrival.is_some() || self.is_closed.get() {
+                return Poll::Ready(arrival);
+            }
+            seat.waiting.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Lets idle users leave now, and the others when they are idle.
+    fn close(&self) {
+        self.is_closed.set(true);
+        self.idle.borrow().iter().for_each(|seat| seat.wake());
+    }
+
+    /// Works off an arrival, then what has been waiting.
+    async fn serve(&self, phase: &Rc<Phase>, user: &mut User, arrival: Arrival) {
         let mut next = Some(arrival);
         while let Some(Arrival { ordinal, due, free }) = next {
-            if user.draw_data(&phase) {
-                user.iterate(&phase, ordinal, due, Accounting::Scheduled { queued_until: free }).await;
+            if user.draw_data(phase) {
+                user.iterate(phase, ordinal, due, Accounting::Scheduled { queued_until: free }).await;
             } else {
                 phase.not_generated(phase.first_step_at(due), 1, "data_exhausted");
             }
@@ -153,9 +213,6 @@ impl Crowd {
                 next.free = Some(Instant::now());
             }
         }
-        phase.context.recording.user_left();
-        self.busy.set(self.busy.get() - 1);
-        self.idle.borrow_mut().push(user);
     }
 
     /// What still waits when the load is over: given up.
