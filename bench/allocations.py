@@ -13,13 +13,14 @@ from common import BINARY, require_binary
 from cost import BARE, CONNECTIONS, nginx, number
 
 SHORT_S, LONG_S = 2, 8
+CLOSED, OPEN = f"users: {CONNECTIONS}", f"rate: 5000/s, max_in_flight: {CONNECTIONS}"
 
 PLAN = """
 target: {url}
 http: {{ version: {version} }}
 scenarios:
   allocate:
-    load: {{ users: {users}, for: {seconds}s }}
+    load: {{ {load}, for: {seconds}s }}
     flow: [ {{ get: / }} ]
 """
 
@@ -39,10 +40,10 @@ def tracked(command, folder, name):
     return int(calls.group(1)), run.stdout + run.stderr
 
 
-def groundswell(url, version, seconds, folder):
-    name = f"own-{version}-{seconds}"
+def groundswell(url, version, load, seconds, folder):
+    name = f"own-{version}-{load[:4]}-{seconds}"
     path = folder / f"{name}.yaml"
-    path.write_text(PLAN.format(url=url, version=version, seconds=seconds, users=CONNECTIONS))
+    path.write_text(PLAN.format(url=url, version=version, load=load, seconds=seconds))
     calls, told = tracked([BINARY, "run", path, "--workers", "1", "--plain"], folder, name)
     return calls, number(r"\s([\d,]+) operations? against")(told)
 
@@ -57,7 +58,7 @@ def show(name, measure, *arguments, folder):
     calls, requests = many[0] - few[0], many[1] - few[1]
     if requests <= 0:
         raise SystemExit(f"{name}: {few[1]} requests in {SHORT_S} s and {many[1]} in {LONG_S} s")
-    print(f"{name:24}{calls / requests:>6.2f} allocations per request ({calls:,} for {requests:,} more)", flush=True)
+    print(f"{name:31}{calls / requests:>6.2f} allocations per request ({calls:,} for {requests:,} more)", flush=True)
 
 
 def main():
@@ -70,8 +71,9 @@ def main():
             show("bare hyper, HTTP/1.1", bare, url, folder=folder)
         else:
             print(f"skipped: {BARE} is not built")
-        show("groundswell, HTTP/1.1", groundswell, url, "1.1", folder=folder)
-        show("groundswell, HTTP/2", groundswell, url2, "2", folder=folder)
+        show("groundswell, HTTP/1.1", groundswell, url, "1.1", CLOSED, folder=folder)
+        show("groundswell, HTTP/1.1, a rate", groundswell, url, "1.1", OPEN, folder=folder)
+        show("groundswell, HTTP/2", groundswell, url2, "2", CLOSED, folder=folder)
 
 
 if __name__ == "__main__":

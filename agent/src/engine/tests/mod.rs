@@ -1,6 +1,7 @@
 //! What a worker does with assignments and leases, under a paused clock; and a whole engine with a target.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod allocations;
 mod assignments;
 mod lease;
 mod takeover;
