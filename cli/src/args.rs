@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
+use groundswell_coordinator::report::Format;
 
 /// Distributed load generator for HTTP and WebSocket services.
 ///
@@ -74,7 +76,7 @@ pub struct RunArgs {
     /// Start the built-in target at the plan's target address for the time of the run
     #[arg(long)]
     pub demo_target: bool,
-    /// Write the report to a file as well; its ending chooses the format: .json, .md or .txt (repeatable)
+    /// Write the report to a file as well; its ending chooses the format: .json, .md, .txt or .xml (JUnit) (repeatable)
     #[arg(short, long, value_name = "FILE")]
     pub out: Vec<PathBuf>,
     /// Keep a label with the run, as KEY=VALUE (repeatable)
@@ -148,7 +150,7 @@ pub enum RunsAction {
     Recover {
         /// The run's id
         run: String,
-        /// Write the report to a file as well; its ending chooses the format: .json, .md or .txt (repeatable)
+        /// Write the report to a file as well; its ending chooses the format: .json, .md, .txt or .xml (JUnit) (repeatable)
         #[arg(short, long, value_name = "FILE")]
         out: Vec<PathBuf>,
         /// The store.
@@ -171,7 +173,10 @@ pub enum RunsAction {
 pub struct ReportArgs {
     /// The run's id, or `last`
     pub run: String,
-    /// Write the report to a file instead; its ending chooses the format: .json, .md or .txt (repeatable)
+    /// Print the report in this format
+    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    pub format: Option<Format>,
+    /// Write the report to a file instead; its ending chooses the format: .json, .md, .txt or .xml (JUnit) (repeatable)
     #[arg(short, long, value_name = "FILE")]
     pub out: Vec<PathBuf>,
     /// The store.
@@ -233,6 +238,12 @@ pub struct DemoTargetArgs {
     /// Multiplies its latencies; 0 makes it answer at once
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub latency_scale: f64,
+}
+
+/// The formats by their names.
+fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name))
+        .try_map(|name| Format::of_name(&name).ok_or("there is no such format"))
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -4,9 +4,9 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use comfy_table::{Table, presets};
-use groundswell_coordinator::report::{self, Report, TextOptions};
+use groundswell_coordinator::report::{self, Format, Rendered, Report, TextOptions, render};
 use groundswell_coordinator::search::SearchReport;
 use tracing_subscriber::EnvFilter;
 
@@ -41,10 +41,15 @@ pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
 }
 
-/// Text on stdout. A reader that went away (`| head`) is no error.
+/// Text on stdout.
 pub(crate) fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// What is to go to stdout as it is. A reader that went away (`| head`) is no error.
+pub(crate) fn print_bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.write_all(bytes);
     let _ = stdout.flush();
 }
 
@@ -80,22 +85,27 @@ pub(crate) struct OutFile {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Json,
-    Markdown,
-    Text,
-}
+/// Formats of the report of a search.
+const OF_SEARCHES: [Format; 3] = [Format::Json, Format::Markdown, Format::Text];
 
 impl OutFile {
-    /// Checks ending and directory before any load is sent, so that a typing error does not cost a run.
-    pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
-        let format = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("json") => Format::Json,
-            Some("md") => Format::Markdown,
-            Some("txt") => Format::Text,
-            _ => bail!("--out {}: the ending chooses the format, and must be .json, .md or .txt", path.display()),
-        };
+    /// The files of `--out`. Ending and folder of each are checked before any load is sent, so that a typing error does
+    /// not cost a run.
+    pub(crate) fn all(paths: &[PathBuf]) -> anyhow::Result<Vec<Self>> {
+        paths.iter().map(|path| OutFile::new(path, &Format::ALL)).collect()
+    }
+
+    /// The same for the report of a search, which has fewer formats.
+    pub(crate) fn all_of_search(paths: &[PathBuf]) -> anyhow::Result<Vec<Self>> {
+        paths.iter().map(|path| OutFile::new(path, &OF_SEARCHES)).collect()
+    }
+
+    fn new(path: &Path, formats: &[Format]) -> anyhow::Result<Self> {
+        let format = Format::of_file(path).filter(|format| formats.contains(format)).ok_or_else(|| {
+            let endings: Vec<String> = formats.iter().map(|format| format!(".{}", format.ending())).collect();
+            let shown = path.display();
+            anyhow!("--out {shown}: the ending chooses the format, and must be one of {}", endings.join(", "))
+        })?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
             bail!("--out {}: there is no folder {}", path.display(), folder.display());
@@ -104,25 +114,21 @@ impl OutFile {
     }
 
     /// Writes the report.
-    pub(crate) fn write(&self, report: &Report) -> anyhow::Result<()> {
-        let content = match self.format {
-            Format::Json => report::json(report)?,
-            Format::Markdown => report::markdown(report),
-            Format::Text => report::text(report, &TextOptions { width: DEFAULT_WIDTH, color: false }),
-        };
-        self.keep(&content)
+    pub(crate) fn write(&self, of: &Rendered<'_>) -> anyhow::Result<()> {
+        self.keep(&render(self.format, of)?)
     }
 
     /// Writes the report of a search.
     pub(crate) fn write_search(&self, report: &SearchReport) -> anyhow::Result<()> {
-        self.keep(&match self.format {
+        let page = match self.format {
             Format::Json => report.json()?,
             Format::Markdown => report.markdown(),
-            Format::Text => report.text(),
-        })
+            _ => report.text(),
+        };
+        self.keep(page.as_bytes())
     }
 
-    fn keep(&self, content: &str) -> anyhow::Result<()> {
+    fn keep(&self, content: &[u8]) -> anyhow::Result<()> {
         std::fs::write(&self.path, content).with_context(|| format!("can't write {}", self.path.display()))
     }
 }

@@ -9,6 +9,7 @@ use groundswell_scenario::{Assignment, PlanSource, Share};
 use groundswell_stats::{Counters, Delta, ErrorClass, Kind, Series, StepDelta, StepId, codec};
 
 use groundswell_stats::codec::{Declared, InvalidSeries};
+use prost::Message as _;
 
 use crate::sockets::{room_outward, rooms_inward, sockets_inward, sockets_outward};
 use crate::v1;
@@ -109,6 +110,19 @@ impl From<v1::Plan> for PlanSource {
         let files = plan.files.into_iter().map(|file| (file.path, Ok(file.content))).collect();
         PlanSource { name: plan.name, text: plan.text, files, search_level: plan.search_level }
     }
+}
+
+/// A plan as a coordinator keeps it in its store: the bytes of [`v1::Plan`].
+pub fn plan_to_store(source: &PlanSource, hash: &str) -> Vec<u8> {
+    v1::Plan { hash: hash.to_owned(), ..v1::Plan::from(source) }.encode_to_vec()
+}
+
+/// Reads what [`plan_to_store`] wrote.
+///
+/// # Errors
+/// When the bytes are no plan.
+pub fn stored_plan(bytes: &[u8]) -> Result<PlanSource, prost::DecodeError> {
+    v1::Plan::decode(bytes).map(PlanSource::from)
 }
 
 impl From<&Share> for v1::Share {

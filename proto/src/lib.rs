@@ -8,7 +8,7 @@ pub mod limits;
 mod packed;
 mod sockets;
 
-pub use convert::WireError;
+pub use convert::{WireError, plan_to_store, stored_plan};
 
 /// Generated from `groundswell/v1/groundswell.proto`; the comments there are the documentation.
 #[allow(

@@ -12,6 +12,7 @@ mod edges;
 mod examples;
 mod faults;
 mod flood;
+mod formats;
 mod harness;
 mod help;
 mod http;
@@ -110,6 +111,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("formats::junit_fits_its_schemas", &[Tool::Python("lxml")], formats::junit),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

@@ -12,6 +12,7 @@ pub(crate) mod schema;
 pub(crate) mod search;
 pub(crate) mod serve;
 mod store;
+mod stored;
 
 use std::net::SocketAddr;
 

@@ -1,43 +1,32 @@
 //! `groundswell report`: a stored run, rendered.
 
-use anyhow::{Context, anyhow};
-use groundswell_coordinator::report::Report;
-use groundswell_coordinator::store::Store;
+use anyhow::anyhow;
+use groundswell_coordinator::report::render;
 
+use super::stored::{Answer, id_of};
 use super::{runtime, store};
 use crate::args::ReportArgs;
 use crate::output::{self, OutFile};
 use crate::{Exit, Failure, Outcome};
 
 pub(crate) fn run(args: &ReportArgs) -> Outcome {
-    let files =
-        args.out.iter().map(|path| OutFile::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    runtime()?.block_on(async {
+    let files = OutFile::all(&args.out).map_err(Failure::usage)?;
+    let answer = runtime()?.block_on(async {
         let (_, store) = store::open(&args.store).await?;
-        let report = load(&store, &args.run).await?;
+        let answer = Answer::load(&store, &id_of(&store, &args.run).await?).await;
         store.close().await;
-        if files.is_empty() {
-            output::report(&report);
+        answer
+    })?;
+    match args.format {
+        Some(format) => {
+            let page = render(format, &answer.rendered()).map_err(|error| Failure::incomplete(anyhow!(error)))?;
+            output::print_bytes(&page);
         }
-        for file in &files {
-            file.write(&report).map_err(Failure::incomplete)?;
-        }
-        Ok(Exit::Success)
-    })
-}
-
-async fn load(store: &Store, run: &str) -> Result<Report, Failure> {
-    let id = if run == "last" {
-        let rows = store.runs().await.map_err(Failure::incomplete)?;
-        rows.first().map(|row| row.id.clone()).ok_or_else(|| Failure::usage(anyhow!("the store has no runs")))?
-    } else {
-        run.to_owned()
-    };
-    let stored = store.run(&id).await.map_err(Failure::usage)?;
-    let Some(report) = stored.report else {
-        let hint = "if its coordinator will not come back, `groundswell runs recover` makes one of what had arrived";
-        return Err(Failure::incomplete(anyhow!("run {id} has no report yet; {hint}")));
-    };
-    let json = report.report.map_err(|problem| Failure::incomplete(anyhow!("run {id} has no report: {problem}")))?;
-    serde_json::from_slice(&json).context("the report can't be read").map_err(Failure::incomplete)
+        None if files.is_empty() => output::report(&answer.report),
+        None => {}
+    }
+    for file in &files {
+        file.write(&answer.rendered()).map_err(Failure::incomplete)?;
+    }
+    Ok(Exit::Success)
 }

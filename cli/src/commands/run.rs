@@ -1,6 +1,7 @@
 //! `groundswell run`: a coordinator and agents in this process by default, over the same path as a cluster.
 
 use anyhow::anyhow;
+use groundswell_coordinator::report::Rendered;
 
 use super::company::Company;
 use super::follow::follow;
@@ -10,8 +11,7 @@ use crate::output::{self, OutFile};
 use crate::{Exit, Failure, Outcome, plan_file};
 
 pub(crate) fn run(args: &RunArgs) -> Outcome {
-    let files =
-        args.out.iter().map(|path| OutFile::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
+    let files = OutFile::all(&args.out).map_err(Failure::usage)?;
     let (source, plan) = plan_file::load(&args.plan)?;
     if plan.search.is_some() {
         return Err(Failure::usage(anyhow!(
@@ -29,8 +29,10 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     drop(runtime);
     let outcome = followed.and_then(|ended| {
         output::report(&ended.report);
+        // What follows a run hands over its report alone.
+        let of = Rendered { report: &ended.report, distributions: None, plan: Some(&plan) };
         for file in &files {
-            file.write(&ended.report).map_err(Failure::incomplete)?;
+            file.write(&of).map_err(Failure::incomplete)?;
         }
         Ok(Exit::Code(ended.exit_code))
     });

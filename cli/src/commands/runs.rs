@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use groundswell_coordinator::server::{merge_deltas, recover};
 use groundswell_coordinator::store::{RunRow, RunState, Store};
 
+use super::stored::Answer;
 use super::{runtime, store};
 use crate::args::{RunsAction, RunsArgs};
 use crate::output::{self, OutFile};
@@ -21,16 +22,17 @@ pub(crate) fn run(args: &RunsArgs) -> Outcome {
                 Ok(Exit::Success)
             }
             Some(RunsAction::Recover { run, out, store }) => {
-                let files =
-                    out.iter().map(|path| OutFile::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
+                let files = OutFile::all(out).map_err(Failure::usage)?;
                 let (_, store) = store::open(store).await?;
-                let report = recover(&store, run).await.map_err(Failure::incomplete)?;
+                recover(&store, run).await.map_err(Failure::incomplete)?;
+                let answer = Answer::load(&store, run).await;
                 store.close().await;
-                output::report(&report);
+                let answer = answer?;
+                output::report(&answer.report);
                 for file in &files {
-                    file.write(&report).map_err(Failure::incomplete)?;
+                    file.write(&answer.rendered()).map_err(Failure::incomplete)?;
                 }
-                Ok(Exit::Code(report.verdict.status.exit_code()))
+                Ok(Exit::Code(answer.report.verdict.status.exit_code()))
             }
             Some(RunsAction::Tidy { older_than, store }) => {
                 let (_, store) = store::open(store).await?;

@@ -12,8 +12,7 @@ use crate::output::{self, OutFile};
 use crate::{Exit, Failure, Outcome, plan_file};
 
 pub(crate) fn run(args: &RunArgs) -> Outcome {
-    let files =
-        args.out.iter().map(|path| OutFile::new(path)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
+    let files = OutFile::all_of_search(&args.out).map_err(Failure::usage)?;
     let (source, plan) = plan_file::load(&args.plan)?;
     let Some(search) = Search::of(&plan) else {
         let hint = "give a scenario `load: { search: { rate: { from: 10/s, to: 5000/s } }, for: 20s }`";

@@ -8,7 +8,10 @@ mod distributions;
 mod explain;
 pub mod format;
 mod frames;
+mod junit;
 pub(crate) mod markdown;
+mod markup;
+mod render;
 mod sockets;
 mod summary;
 mod text;
@@ -21,6 +24,7 @@ pub use distributions::{Distributions, Interval, InvalidDistributions, StepDistr
 pub use explain::{explain, meaning_of_close};
 pub use frames::{Frame, FrameFigures, FrameStep, HEAT_ROWS_PER_DECADE, percentile_curve};
 pub use markdown::markdown;
+pub use render::{Format, RenderError, Rendered, render};
 pub use sockets::{BroadcastFigures, ClosingCount, ConnectionFigures, OpenPoint, RecoveryFigures};
 pub use summary::Summary;
 pub use text::{TextOptions, text};

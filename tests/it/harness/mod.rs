@@ -19,7 +19,7 @@ pub(crate) use process::{Daemon, Finished, Groundswell, agent, labelled_agent, s
 pub(crate) use proxy::Proxy;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{
-    Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, wait_until_listening,
+    Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, read_with_python, wait_until_listening,
 };
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 use super::groups::CpuGroup;
@@ -106,6 +106,17 @@ impl Tool {
 /// The interpreter with the test servers' modules; `GROUNDSWELL_TEST_PYTHON` names another.
 fn python() -> String {
     std::env::var("GROUNDSWELL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// What `tests/readers/SCRIPT` prints about something, in JSON.
+///
+/// # Errors
+/// When it does not like what it reads.
+pub(crate) fn read_with_python(script: &str, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers").join(script);
+    let output = Command::new(python()).arg(path).args(arguments).output()?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// The command of Autobahn's test suite; `GROUNDSWELL_TEST_WSTEST` names another.

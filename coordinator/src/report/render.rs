@@ -1,0 +1,128 @@
+//! Every format of the report behind one function.
+
+use std::path::Path;
+
+use groundswell_scenario::Plan;
+
+use super::{Distributions, Report, TextOptions, json, junit, markdown, text};
+
+/// Columns of the text in a file.
+const TEXT_WIDTH: usize = 140;
+
+/// A format of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As on a terminal, without colours.
+    Text,
+    /// For a pull request.
+    Markdown,
+    /// For scripts; `docs/report.schema.json` describes it.
+    Json,
+    /// For CI servers: a testcase for the verdict, for each threshold and for the expectations of each step.
+    Junit,
+}
+
+/// What a report is rendered from.
+#[derive(Debug, Clone, Copy)]
+pub struct Rendered<'a> {
+    /// The merged answer.
+    pub report: &'a Report,
+    /// The histograms behind it.
+    pub distributions: Option<&'a Distributions>,
+    /// What was to be done.
+    pub plan: Option<&'a Plan>,
+}
+
+/// Why a report has no rendering in a format.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A figure that JSON can't express.
+    #[error("the report can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The report in a format.
+///
+/// # Errors
+/// See [`RenderError`]; only [`Format::Json`] has one.
+pub fn render(format: Format, of: &Rendered<'_>) -> Result<Vec<u8>, RenderError> {
+    let report = of.report;
+    let page = match format {
+        Format::Text => text(report, &TextOptions { width: TEXT_WIDTH, color: false }),
+        Format::Markdown => markdown(report),
+        Format::Json => json(report)?,
+        Format::Junit => junit::junit(report),
+    };
+    Ok(page.into_bytes())
+}
+
+impl Format {
+    /// All of them, in the order in which help lists them.
+    pub const ALL: [Format; 4] = [Format::Text, Format::Markdown, Format::Json, Format::Junit];
+
+    /// The word that people and scripts use for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Text => "text",
+            Format::Markdown => "md",
+            Format::Json => "json",
+            Format::Junit => "junit",
+        }
+    }
+
+    /// The ending of its files, without the first dot.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Format::Text => "txt",
+            Format::Markdown => "md",
+            Format::Json => "json",
+            Format::Junit => "xml",
+        }
+    }
+
+    /// Its media type, for HTTP.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; charset=utf-8",
+            Format::Markdown => "text/markdown; charset=utf-8",
+            Format::Json => "application/json",
+            Format::Junit => "application/xml",
+        }
+    }
+
+    /// The format of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Format::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// The format that a file's ending asks for: the longest that fits.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let fits = |format: &Format| name.strip_suffix(format.ending()).is_some_and(|stem| stem.ends_with('.'));
+        Format::ALL.into_iter().filter(fits).max_by_key(|format| format.ending().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn names_and_endings_lead_back_to_their_format() {
+        for format in Format::ALL {
+            assert_eq!(Format::of_name(format.name()), Some(format));
+            let file = format!("folder.d/a.b.{}", format.ending());
+            assert_eq!(Format::of_file(Path::new(&file)), Some(format), "{file}");
+        }
+    }
+
+    #[test]
+    fn other_names_and_endings_have_no_format() {
+        assert_eq!(Format::of_name("JSON"), None);
+        for file in ["report", "json", "report.yaml", "report.json.gz", ".."] {
+            assert_eq!(Format::of_file(Path::new(file)), None, "{file}");
+        }
+    }
+}
