@@ -1,12 +1,13 @@
 //! What the renderings for people have in common: names, figures and sentences of a report, without control characters.
 
+pub(super) mod sections;
 pub(super) mod sockets;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::format::{count, millis, rate};
-use super::{Ledger, LevelFigures, Report, RunInfo, StepFigures, ThresholdResult};
+use super::{AgentFigures, Ledger, LevelFigures, Report, RunInfo, StepFigures, ThresholdResult};
 
 /// A row for each step, and the total where it says more than they do.
 pub(super) fn step_rows(report: &Report) -> Vec<&StepFigures> {
@@ -43,6 +44,19 @@ pub(super) fn level_cells(level: &LevelFigures) -> Vec<String> {
     let texts = [plain(&level.level), plain(&figures.step), rate(figures.throughput_per_s)];
     let latencies = [response.p50, response.p95, response.p99].map(latency);
     texts.into_iter().chain(latencies).chain([errors(figures)]).collect()
+}
+
+/// Agent, share, issued, errors, p99 send lag, CPU, clock bound.
+pub(super) fn agent_cells(agent: &AgentFigures) -> Vec<String> {
+    vec![
+        plain(&agent.name),
+        percent(agent.share),
+        count(agent.issued),
+        count(agent.errors),
+        latency(agent.send_lag_ms.p99),
+        format!("{:.0} %", agent.cpu * 100.0),
+        format!("±{}", millis(agent.clock_bound_ms)),
+    ]
 }
 
 /// Length, agents and operations of a run, and its target.

@@ -7,11 +7,11 @@ use super::cells::sockets::{
     broadcast_cells, broadcast_notes, closing_cells, connection_cells, delivery_cells, recovery_cells, traffic_cells,
 };
 use super::cells::{
-    errors, label, latency, ledger_lines, level_cells, levels_by_scenario, percent, plain, provenance, reason_head,
+    agent_cells, errors, label, latency, ledger_lines, level_cells, levels_by_scenario, plain, provenance, reason_head,
     seconds, step_rows, stop_note, summary, threshold_figure,
 };
 use super::explain::classes;
-use super::format::{count, millis, rate};
+use super::format::{count, rate};
 use super::{Bend, Latency, Ledger, LevelFigures, Report, Status, StepFigures, ThresholdResult};
 
 /// Below this width, tables leave columns out and say so.
@@ -248,15 +248,7 @@ impl Page {
         let mut header = vec!["\nagent", "\nshare", "\nissued", "\nerrors", "send lag\np99", "\nCPU", "clock\nbound"];
         header.extend(any_lost.then_some("\nlost at"));
         let rows = report.agents.iter().map(|agent| {
-            let mut row = vec![
-                plain(&agent.name),
-                percent(agent.share),
-                count(agent.issued),
-                count(agent.errors),
-                latency(agent.send_lag_ms.p99),
-                format!("{:.0} %", agent.cpu * 100.0),
-                format!("±{}", millis(agent.clock_bound_ms)),
-            ];
+            let mut row = agent_cells(agent);
             row.extend(any_lost.then(|| agent.lost_at_s.map_or_else(|| "-".to_owned(), seconds)));
             row
         });
