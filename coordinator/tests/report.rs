@@ -9,7 +9,7 @@ use serde_json::Value;
 #[path = "report/samples.rs"]
 mod samples;
 
-use samples::{degraded, empty, passing};
+use samples::{degraded, empty, passing, with_hostile_strings};
 
 const SCHEMA_FILE: &str = include_str!("../../docs/report.schema.json");
 const FIGURES_PAGE: &str = include_str!("../../docs/figures.md");
@@ -268,21 +268,4 @@ fn outside_code(line: &str) -> String {
     }
     assert!(!in_code, "a code span does not end: {line}");
     outside
-}
-
-/// Appends a text to every string and to every key that is data.
-fn with_hostile_strings(report: &Report, text: &str) -> Report {
-    fn spoil(key: &str, value: Value, text: &str) -> Value {
-        match value {
-            Value::String(old) if !["schema", "status"].contains(&key) => Value::String(old + text),
-            Value::Array(items) => items.into_iter().map(|item| spoil(key, item, text)).collect(),
-            Value::Object(object) => {
-                let data = ["labels", "unsent", "shed", "not_generated"].contains(&key);
-                let name = |name: String| if data { name + text } else { name };
-                object.into_iter().map(|(key, value)| (name(key.clone()), spoil(&key, value, text))).collect()
-            }
-            other => other,
-        }
-    }
-    serde_json::from_value(spoil("", serde_json::to_value(report).unwrap(), text)).unwrap()
 }

@@ -4,7 +4,10 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Groundswell, Prepared, Report, read_with_python};
+use crate::harness::{Groundswell, Prepared, Report, demo_target, read_with_python};
+
+/// Tag of the step with the odd name: blanks, commas and control characters are replaced.
+const ODD_TAG: &str = "arrive/=1+1_\"<script>&__[2J";
 
 const PLAN: &str = r#"
 name: "odd <b>&amp; \u0007"
@@ -33,9 +36,7 @@ struct Stored {
 
 impl Stored {
     fn run() -> anyhow::Result<Self> {
-        let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
-        let line = target.wait_for("http://")?;
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).context("no URL")?.to_owned();
+        let (_target, url) = demo_target()?;
         let (store, prepared) = (tempfile::tempdir()?, Prepared::new(PLAN, &url)?);
         let data = store.path().join("data").display().to_string();
         let run = prepared.call("run", &["--data-dir", &data]).finish()?;
@@ -81,5 +82,47 @@ pub(crate) fn junit() -> anyhow::Result<()> {
     );
     let suites: Vec<&Value> = cases.as_array().into_iter().flatten().map(|case| &case[0]).collect();
     ensure!(suites[0] == "odd <b>&amp; \u{fffd}" && suites[4] == "odd <b>&amp; \u{fffd}.arrive", "{suites:?}");
+    Ok(())
+}
+
+/// The figures of an hlog, read by HdrHistogram's port to Python, are those of the report; the hgrm has them too.
+pub(crate) fn histograms() -> anyhow::Result<()> {
+    let stored = Stored::run()?;
+    let (hlog, hgrm) = (stored.in_format("hlog", "hlog")?, stored.in_format("hgrm", "hgrm")?);
+    let read = read_with_python("hlog.py", &[&hlog, &hgrm])?;
+    let tags = read["tags"].as_object().context("no tags")?;
+    let rows = stored.report.steps.iter().chain([&stored.report.total]).zip(["arrive/plain", ODD_TAG, "all"]);
+    ensure!(tags.len() == 3, "{:?}", tags.keys());
+    for (row, tag) in rows {
+        let (of_tag, response) = (&tags[tag], &row.response_ms);
+        ensure!(of_tag["count"] == row.issued, "{tag}: {of_tag}");
+        let figures = [("50", response.p50), ("90", response.p90), ("99", response.p99), ("99.9", response.p999)];
+        for (percentile, ms) in figures {
+            let (theirs, ours) = (of_tag[percentile].as_f64().context("no percentile")?, ms.context("no figure")?);
+            // Both are the end of the same bucket; ours never exceeds the exact maximum.
+            let same = (theirs - ours).abs() < 1e-9 || (response.max == Some(ours) && theirs <= ours * 1.001);
+            ensure!(same && theirs >= ours - 1e-9, "{tag} p{percentile}: {theirs} ms in the log, {ours} ms reported");
+        }
+    }
+    let started = humantime::parse_rfc3339(stored.report.run.started_at.as_deref().unwrap_or_default())?;
+    let started = started.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
+    ensure!((read["start_s"].as_f64().unwrap_or_default() - started).abs() < 0.002, "{read}");
+    ensure!(read["seconds"] == serde_json::json!([0, 1, 2]), "{read}");
+    let footer = std::fs::read_to_string(hgrm)?;
+    ensure!(footer.contains("#[Max     =") && footer.contains("SubBuckets     =         2048]"), "{footer}");
+    Ok(())
+}
+
+/// A spreadsheet's reader gets the rows of the timeline and of the steps, and no formula.
+pub(crate) fn csv() -> anyhow::Result<()> {
+    let stored = Stored::run()?;
+    let timeline = read_with_python("csv_rows.py", &[&stored.in_format("csv", "csv")?])?;
+    let timeline = timeline.as_array().context("no rows")?;
+    ensure!(timeline.len() == stored.report.timeline.len(), "{} rows", timeline.len());
+    let issued: u64 = timeline.iter().filter_map(|row| row["issued"].as_str()?.parse::<u64>().ok()).sum();
+    ensure!(issued == stored.report.ledger.issued, "{issued} issued in the rows");
+    let steps = read_with_python("csv_rows.py", &[&stored.in_format("csv-steps", "steps.csv")?])?;
+    let names: Vec<&str> = steps.as_array().into_iter().flatten().filter_map(|row| row["step"].as_str()).collect();
+    ensure!(names.len() == 3 && names[0] == "plain" && names[1].starts_with("'=1+1,\"<script>&"), "{names:?}");
     Ok(())
 }

@@ -111,6 +111,8 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("formats::csv_is_read_by_another_reader", &[Tool::Python("csv")], formats::csv),
+    ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),
     ("formats::junit_fits_its_schemas", &[Tool::Python("lxml")], formats::junit),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),

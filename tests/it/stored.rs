@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use rustix::process::Signal;
 
-use crate::harness::{Groundswell, Prepared, Report, agent, serve_on};
+use crate::harness::{Groundswell, Prepared, Report, agent, demo_target, serve_on};
 
 const PLAN: &str = "
 max_send_lag: 10s
@@ -16,9 +16,7 @@ scenarios:
 
 /// A run is kept with its report, listed, reported again, made small, and deleted when it is old.
 pub(crate) fn kept() -> anyhow::Result<()> {
-    let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
-    let line = target.wait_for("http://")?;
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_default().to_owned();
+    let (_target, url) = demo_target()?;
     let store = tempfile::tempdir()?;
     let data = store.path().join("data").display().to_string();
     let (mut coordinator, address) = serve_on("127.0.0.1:0", data.as_ref())?;

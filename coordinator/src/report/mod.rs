@@ -8,12 +8,14 @@ mod distributions;
 mod explain;
 pub mod format;
 mod frames;
+mod hdr;
 mod junit;
 pub(crate) mod markdown;
 mod markup;
 mod render;
 mod sockets;
 mod summary;
+mod tables;
 mod text;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use groundswell_scenario::Plan;
 
-use super::{Distributions, Report, TextOptions, json, junit, markdown, text};
+use super::{Distributions, Report, TextOptions, hdr, json, junit, markdown, tables, text};
 
 /// Columns of the text in a file.
 const TEXT_WIDTH: usize = 140;
@@ -20,6 +20,14 @@ pub enum Format {
     Json,
     /// For CI servers: a testcase for the verdict, for each threshold and for the expectations of each step.
     Junit,
+    /// A row for each step and interval of the run.
+    Csv,
+    /// A row for each step, with every figure.
+    CsvSteps,
+    /// HdrHistogram's interval log, V2: a histogram for each step and interval.
+    Hlog,
+    /// HdrHistogram's percentile distribution, of all response times.
+    Hgrm,
 }
 
 /// What a report is rendered from.
@@ -27,7 +35,7 @@ pub enum Format {
 pub struct Rendered<'a> {
     /// The merged answer.
     pub report: &'a Report,
-    /// The histograms behind it.
+    /// The histograms behind it. Without them there is no [`Format::Hlog`].
     pub distributions: Option<&'a Distributions>,
     /// What was to be done.
     pub plan: Option<&'a Plan>,
@@ -36,15 +44,24 @@ pub struct Rendered<'a> {
 /// Why a report has no rendering in a format.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
+    /// The format consists of the run's histograms.
+    #[error(
+        "{0} is made of the histograms of the run, and this report has none beside it: it is of a release that kept \
+         none, or of a run that never began"
+    )]
+    NoDistributions(&'static str),
     /// A figure that JSON can't express.
     #[error("the report can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// A histogram that HdrHistogram's own code does not take, or sums that do not fit.
+    #[error("a histogram of the run can't be written: {0}")]
+    Histogram(String),
 }
 
 /// The report in a format.
 ///
 /// # Errors
-/// See [`RenderError`]; only [`Format::Json`] has one.
+/// See [`RenderError`]; of [`Format::Text`], [`Format::Markdown`], [`Format::Junit`] and the two CSVs there are none.
 pub fn render(format: Format, of: &Rendered<'_>) -> Result<Vec<u8>, RenderError> {
     let report = of.report;
     let page = match format {
@@ -52,13 +69,26 @@ pub fn render(format: Format, of: &Rendered<'_>) -> Result<Vec<u8>, RenderError>
         Format::Markdown => markdown(report),
         Format::Json => json(report)?,
         Format::Junit => junit::junit(report),
+        Format::Csv => tables::timeline(report),
+        Format::CsvSteps => tables::steps(report),
+        Format::Hlog => hdr::log(report, of.distributions.ok_or(RenderError::NoDistributions(Format::Hlog.name()))?)?,
+        Format::Hgrm => hdr::percentiles(of)?,
     };
     Ok(page.into_bytes())
 }
 
 impl Format {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Format; 4] = [Format::Text, Format::Markdown, Format::Json, Format::Junit];
+    pub const ALL: [Format; 8] = [
+        Format::Text,
+        Format::Markdown,
+        Format::Json,
+        Format::Junit,
+        Format::Csv,
+        Format::CsvSteps,
+        Format::Hlog,
+        Format::Hgrm,
+    ];
 
     /// The word that people and scripts use for it.
     pub fn name(self) -> &'static str {
@@ -67,6 +97,10 @@ impl Format {
             Format::Markdown => "md",
             Format::Json => "json",
             Format::Junit => "junit",
+            Format::Csv => "csv",
+            Format::CsvSteps => "csv-steps",
+            Format::Hlog => "hlog",
+            Format::Hgrm => "hgrm",
         }
     }
 
@@ -77,16 +111,21 @@ impl Format {
             Format::Markdown => "md",
             Format::Json => "json",
             Format::Junit => "xml",
+            Format::Csv => "csv",
+            Format::CsvSteps => "steps.csv",
+            Format::Hlog => "hlog",
+            Format::Hgrm => "hgrm",
         }
     }
 
     /// Its media type, for HTTP.
     pub fn content_type(self) -> &'static str {
         match self {
-            Format::Text => "text/plain; charset=utf-8",
+            Format::Text | Format::Hlog | Format::Hgrm => "text/plain; charset=utf-8",
             Format::Markdown => "text/markdown; charset=utf-8",
             Format::Json => "application/json",
             Format::Junit => "application/xml",
+            Format::Csv | Format::CsvSteps => "text/csv; charset=utf-8; header=present",
         }
     }
 

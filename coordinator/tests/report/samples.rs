@@ -7,6 +7,7 @@ use groundswell_coordinator::report::{
     LevelFigures, MarkFigures, OpenPoint, Reason, RecoveryFigures, Report, RunInfo, SCHEMA, Status, StepFigures,
     ThresholdResult, TimelinePoint, Verdict, explain,
 };
+use serde_json::Value;
 
 /// min, mean, p50, p90, p95, p99, p99.9, p99.99, max.
 fn latency(count: u64, ms: [f64; 9]) -> Latency {
@@ -373,4 +374,21 @@ pub(super) fn empty() -> Report {
         load: Vec::new(),
         timeline: Vec::new(),
     }
+}
+
+/// Appends a text to every string and to every key that is data.
+pub(super) fn with_hostile_strings(report: &Report, text: &str) -> Report {
+    fn spoil(key: &str, value: Value, text: &str) -> Value {
+        match value {
+            Value::String(old) if !["schema", "status"].contains(&key) => Value::String(old + text),
+            Value::Array(items) => items.into_iter().map(|item| spoil(key, item, text)).collect(),
+            Value::Object(object) => {
+                let data = ["labels", "unsent", "shed", "not_generated"].contains(&key);
+                let name = |name: String| if data { name + text } else { name };
+                object.into_iter().map(|(key, value)| (name(key.clone()), spoil(&key, value, text))).collect()
+            }
+            other => other,
+        }
+    }
+    serde_json::from_value(spoil("", serde_json::to_value(report).unwrap(), text)).unwrap()
 }

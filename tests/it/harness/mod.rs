@@ -15,7 +15,7 @@ pub(crate) use by_hand::{ByHand, measured};
 pub(crate) use groups::CpuGroup;
 pub(crate) use oracle::Oracle;
 pub(crate) use prepared::Prepared;
-pub(crate) use process::{Daemon, Finished, Groundswell, agent, labelled_agent, serve, serve_on};
+pub(crate) use process::{Daemon, Finished, Groundswell, agent, demo_target, labelled_agent, serve, serve_on};
 pub(crate) use proxy::Proxy;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{

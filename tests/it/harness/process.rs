@@ -42,6 +42,15 @@ impl Groundswell {
             "GROUNDSWELL_DATA_DIR",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "OTEL_METRIC_EXPORT_INTERVAL",
+            "GROUNDSWELL_COMMIT",
+            "GROUNDSWELL_BRANCH",
+            "GROUNDSWELL_PULL_REQUEST",
+            "GROUNDSWELL_BUILD_URL",
+            "GITHUB_ACTIONS",
+            "GITLAB_CI",
+            "JENKINS_URL",
+            "CIRCLECI",
+            "BUILDKITE",
         ] {
             command.env_remove(name);
         }
@@ -65,7 +74,7 @@ impl Groundswell {
     }
 
     /// Sets a variable of its environment.
-    pub(crate) fn env(mut self, name: &str, value: &Path) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> Self {
         self.command.env(name, value);
         self
     }
@@ -240,6 +249,17 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A demo target of its own, with its URL.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn demo_target() -> anyhow::Result<(Daemon, String)> {
+    let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
+    let line = target.wait_for("http://")?;
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).context("no URL")?.to_owned();
+    Ok((target, url))
 }
 
 /// A coordinator on a free port, and its URL.
