@@ -76,7 +76,7 @@ pub struct RunArgs {
     /// Start the built-in target at the plan's target address for the time of the run
     #[arg(long)]
     pub demo_target: bool,
-    /// Write the report to a file as well; its ending chooses the format: .txt, .md, .json, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
+    /// Write the report to a file as well; its ending chooses the format: .txt, .md, .json, .html, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
     #[arg(short, long, value_name = "FILE")]
     pub out: Vec<PathBuf>,
     /// Keep a label with the run, as KEY=VALUE (repeatable)
@@ -150,7 +150,7 @@ pub enum RunsAction {
     Recover {
         /// The run's id
         run: String,
-        /// Write the report to a file as well; its ending chooses the format: .txt, .md, .json, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
+        /// Write the report to a file as well; its ending chooses the format: .txt, .md, .json, .html, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
         #[arg(short, long, value_name = "FILE")]
         out: Vec<PathBuf>,
         /// The store.
@@ -176,7 +176,7 @@ pub struct ReportArgs {
     /// Print the report in this format
     #[arg(long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Format>,
-    /// Write the report to a file instead; its ending chooses the format: .txt, .md, .json, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
+    /// Write the report to a file instead; its ending chooses the format: .txt, .md, .json, .html, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
     #[arg(short, long, value_name = "FILE")]
     pub out: Vec<PathBuf>,
     /// The store.

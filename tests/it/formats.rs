@@ -126,3 +126,14 @@ pub(crate) fn csv() -> anyhow::Result<()> {
     ensure!(names.len() == 3 && names[0] == "plain" && names[1].starts_with("'=1+1,\"<script>&"), "{names:?}");
     Ok(())
 }
+
+/// The page of a real run has its charts, the wanted rate among them, and nothing of what a name tried.
+pub(crate) fn html() -> anyhow::Result<()> {
+    let stored = Stored::run()?;
+    let page = std::fs::read_to_string(stored.in_format("html", "html")?)?;
+    for shown in ["Response time, every operation", "Response time by percentile", ">wanted<", "<td>80/s</td></tr>"] {
+        ensure!(page.contains(shown), "no {shown}");
+    }
+    ensure!(!page.contains("<script") && !page.contains("<b>&amp;amp;"), "a name got through");
+    Ok(())
+}

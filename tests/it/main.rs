@@ -113,6 +113,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ),
     ("formats::csv_is_read_by_another_reader", &[Tool::Python("csv")], formats::csv),
     ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),
+    ("formats::page_of_a_real_run", &[], formats::html),
     ("formats::junit_fits_its_schemas", &[Tool::Python("lxml")], formats::junit),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),

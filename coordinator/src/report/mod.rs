@@ -9,6 +9,7 @@ mod explain;
 pub mod format;
 mod frames;
 mod hdr;
+mod html;
 mod junit;
 pub(crate) mod markdown;
 mod markup;

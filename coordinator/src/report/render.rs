@@ -4,7 +4,7 @@ use std::path::Path;
 
 use groundswell_scenario::Plan;
 
-use super::{Distributions, Report, TextOptions, hdr, json, junit, markdown, tables, text};
+use super::{Distributions, Report, TextOptions, hdr, html, json, junit, markdown, tables, text};
 
 /// Columns of the text in a file.
 const TEXT_WIDTH: usize = 140;
@@ -24,6 +24,8 @@ pub enum Format {
     Csv,
     /// A row for each step, with every figure.
     CsvSteps,
+    /// A page with charts.
+    Html,
     /// HdrHistogram's interval log, V2: a histogram for each step and interval.
     Hlog,
     /// HdrHistogram's percentile distribution, of all response times.
@@ -35,9 +37,10 @@ pub enum Format {
 pub struct Rendered<'a> {
     /// The merged answer.
     pub report: &'a Report,
-    /// The histograms behind it. Without them there is no [`Format::Hlog`].
+    /// The histograms behind it. Without them there is no [`Format::Hlog`], and [`Format::Html`] lacks the charts that
+    /// are made of them.
     pub distributions: Option<&'a Distributions>,
-    /// What was to be done.
+    /// What was to be done, for the rate that open loads wanted; without it, [`Format::Html`] does not show it.
     pub plan: Option<&'a Plan>,
 }
 
@@ -71,6 +74,7 @@ pub fn render(format: Format, of: &Rendered<'_>) -> Result<Vec<u8>, RenderError>
         Format::Junit => junit::junit(report),
         Format::Csv => tables::timeline(report),
         Format::CsvSteps => tables::steps(report),
+        Format::Html => html::page(of)?,
         Format::Hlog => hdr::log(report, of.distributions.ok_or(RenderError::NoDistributions(Format::Hlog.name()))?)?,
         Format::Hgrm => hdr::percentiles(of)?,
     };
@@ -79,13 +83,14 @@ pub fn render(format: Format, of: &Rendered<'_>) -> Result<Vec<u8>, RenderError>
 
 impl Format {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Format; 8] = [
+    pub const ALL: [Format; 9] = [
         Format::Text,
         Format::Markdown,
         Format::Json,
         Format::Junit,
         Format::Csv,
         Format::CsvSteps,
+        Format::Html,
         Format::Hlog,
         Format::Hgrm,
     ];
@@ -99,6 +104,7 @@ impl Format {
             Format::Junit => "junit",
             Format::Csv => "csv",
             Format::CsvSteps => "csv-steps",
+            Format::Html => "html",
             Format::Hlog => "hlog",
             Format::Hgrm => "hgrm",
         }
@@ -113,6 +119,7 @@ impl Format {
             Format::Junit => "xml",
             Format::Csv => "csv",
             Format::CsvSteps => "steps.csv",
+            Format::Html => "html",
             Format::Hlog => "hlog",
             Format::Hgrm => "hgrm",
         }
@@ -126,6 +133,7 @@ impl Format {
             Format::Json => "application/json",
             Format::Junit => "application/xml",
             Format::Csv | Format::CsvSteps => "text/csv; charset=utf-8; header=present",
+            Format::Html => "text/html; charset=utf-8",
         }
     }
 

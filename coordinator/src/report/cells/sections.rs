@@ -15,6 +15,8 @@ use crate::report::{Report, StepFigures};
 /// A part with its title; strings of plans and targets are without control characters, but not yet escaped.
 pub(in crate::report) struct Section {
     pub(in crate::report) title: String,
+    /// The scenario whose levels it shows, as the plan names it.
+    pub(in crate::report) levels_of: Option<String>,
     pub(in crate::report) parts: Vec<Part>,
 }
 
@@ -86,7 +88,7 @@ pub(in crate::report) fn sections(report: &Report) -> Vec<Section> {
 
 fn section(title: &str, mut parts: Vec<Part>) -> Section {
     parts.retain(|part| !part.is_empty());
-    Section { title: title.to_owned(), parts }
+    Section { title: title.to_owned(), levels_of: None, parts }
 }
 
 fn steps(report: &Report) -> Part {
@@ -132,7 +134,8 @@ fn levels(report: &Report) -> impl Iterator<Item = Section> + '_ {
         let table = Table::of(&header, 2, rows.into_iter().map(level_cells));
         let bends = report.bends.iter().filter(|bend| bend.scenario == scenario);
         let bends = bends.map(|bend| plain(&bend.message)).collect();
-        section(&format!("Levels of {}", plain(scenario)), vec![table, Part::Lines(bends)])
+        let levels_of = Some(scenario.to_owned());
+        Section { levels_of, ..section(&format!("Levels of {}", plain(scenario)), vec![table, Part::Lines(bends)]) }
     })
 }
 
