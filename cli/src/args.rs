@@ -45,7 +45,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the JSON Schema of the plan file, for editors
     Schema,
-    /// List the runs of a coordinator's store, or turn one that was broken off into its report
+    /// List the runs of a store, export, import, recover and delete them
     Runs(RunsArgs),
     /// Print the report of a stored run
     Report(ReportArgs),
@@ -85,6 +85,9 @@ pub struct RunArgs {
     /// Only agents that have this label, as KEY=VALUE (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub on: Vec<(String, String)>,
+    /// Keep no labels that the variables of a CI server give: ci, commit, branch, pull_request, build_url
+    #[arg(long)]
+    pub no_ci_labels: bool,
     /// Worker threads of each agent in this process [default: the cores divided by the agents, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
@@ -157,11 +160,32 @@ pub enum RunsAction {
         #[command(flatten)]
         store: StoreArgs,
     },
-    /// Merge the raw deltas of finished runs and delete runs that are older than this many days
+    /// Write a finished run into a file, for another store: plan, report, histograms, labels, times
+    Export {
+        /// The run's id, or `last`
+        run: String,
+        /// The file (JSON, gzipped; usually .run.json.gz)
+        file: PathBuf,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Take a run from such a file into the store, all of it or nothing
+    Import {
+        /// The file
+        file: PathBuf,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Merge the raw deltas of finished runs and delete old runs
     Tidy {
         /// Delete runs that ended longer ago than so many days
         #[arg(long, value_name = "DAYS")]
         older_than: Option<u32>,
+        /// Delete all but the so many finished runs that ended last
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
         /// The store.
         #[command(flatten)]
         store: StoreArgs,

@@ -2,12 +2,14 @@
 //!
 //! # Layout
 //! - [`args`]: every command and flag
+//! - `ci`: labels of a CI server
 //! - `client`: the coordinator's HTTP API
 //! - `commands`: a file for each command
 //! - `live`: what is shown while a run goes on
 //! - `output`: stdout, stderr and files; the only place that prints
 
 pub mod args;
+mod ci;
 mod client;
 mod commands;
 mod live;
@@ -71,8 +73,14 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     output::log_to_stderr(cli.verbose);
     let outcome = match cli.command {
-        Command::Run(args) => commands::run::run(&args),
-        Command::Search(args) => commands::search::run(&args),
+        Command::Run(mut args) => {
+            ci::add_labels(&mut args);
+            commands::run::run(&args)
+        }
+        Command::Search(mut args) => {
+            ci::add_labels(&mut args);
+            commands::search::run(&args)
+        }
         Command::Serve(args) => commands::serve::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Check(args) => commands::check::run(&args),

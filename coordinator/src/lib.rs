@@ -5,11 +5,13 @@
 //! - [`fleet`]: the agents and their states; as pure
 //! - [`report`]: the merged answer and its renderings
 //! - [`search`]: which level to try next, and what a search found; as pure
-//! - [`server`]: gRPC for agents and HTTP for people around them; the only part that names the wire
+//! - [`archive`]: a run as one file; knows the plan as the store keeps it
+//! - [`server`]: gRPC for agents and HTTP for people around them; the only part that names the wire's messages
 //! - [`export`]: figures for monitoring systems
 //! - [`api`]: the JSON of the HTTP API
 
 pub mod api;
+pub mod archive;
 pub mod delivery;
 pub mod export;
 pub mod fleet;

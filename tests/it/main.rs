@@ -111,6 +111,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("stored::a_run_moves_to_another_store", &[], stored::moved),
     ("formats::csv_is_read_by_another_reader", &[Tool::Python("csv")], formats::csv),
     ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),
     ("formats::page_of_a_real_run", &[], formats::html),

@@ -50,3 +50,47 @@ pub(crate) fn kept() -> anyhow::Result<()> {
     ensure!(none.stdout == "no runs\n", "{none:?}");
     Ok(())
 }
+
+/// A run goes from one store into another as a file, and only the newest runs are kept.
+pub(crate) fn moved() -> anyhow::Result<()> {
+    let (_target, url) = demo_target()?;
+    let prepared = Prepared::new(PLAN, &url)?;
+    let data = |name: &str| prepared.folder().join(name).display().to_string();
+    let (from, to, file) = (data("from"), data("to"), data("a.run.json.gz"));
+    let run = prepared.call("run", &["--data-dir", &from, "--label", "branch=mine"]);
+    let run = run.env("GITLAB_CI", "true").env("CI_COMMIT_SHA", "c0ffee").env("CI_COMMIT_BRANCH", "theirs").finish()?;
+    ensure!(run.code == Some(0), "{run:?}");
+    let first: Report = prepared.report()?;
+    let labels = [("branch", "mine"), ("ci", "gitlab"), ("commit", "c0ffee")];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    ensure!(first.run.labels == labels.into(), "{:?}", first.run.labels);
+
+    let runs = |arguments: &[&str]| Groundswell::new([&["runs"], arguments].concat()).finish();
+    let exported = runs(&["export", "last", &file, "--data-dir", &from])?;
+    ensure!(exported.code == Some(0), "{exported:?}");
+    let imported = runs(&["import", &file, "--data-dir", &to])?;
+    ensure!(
+        imported.code == Some(0) && imported.stderr.contains(&format!("imported: {}", first.run.id)),
+        "{imported:?}"
+    );
+    let again = runs(&["import", &file, "--data-dir", &to])?;
+    ensure!(again.code == Some(0) && again.stderr.contains("is there already"), "{again:?}");
+    for format in ["json", "html", "hlog"] {
+        let report = |data: &str| {
+            let arguments = ["report", &first.run.id, "--format", format, "--data-dir", data];
+            Groundswell::new(arguments).finish()
+        };
+        let (theirs, ours) = (report(&from)?, report(&to)?);
+        ensure!(theirs.code == Some(0) && theirs.stdout == ours.stdout, "{format}: {ours:?}");
+    }
+    std::fs::write(&file, "nothing")?;
+    let broken = runs(&["import", &file, "--data-dir", &to])?;
+    ensure!(broken.code == Some(2) && broken.stderr.contains("no run that can be imported"), "{broken:?}");
+
+    let unlabelled = prepared.call("run", &["--data-dir", &to, "--no-ci-labels"]).env("GITLAB_CI", "true").finish()?;
+    ensure!(unlabelled.code == Some(0), "{unlabelled:?}");
+    ensure!(prepared.report::<Report>()?.run.labels.is_empty(), "labels without being asked");
+    let tidied = runs(&["tidy", "--keep", "1", "--data-dir", &to])?;
+    ensure!(tidied.stderr.contains(&format!("deleted: {}", first.run.id)), "{tidied:?}");
+    Ok(())
+}

@@ -1,11 +1,16 @@
 //! `groundswell runs`: what a store has.
 
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
+use groundswell_coordinator::archive::{self, Archive, ArchiveError, Imported};
 use groundswell_coordinator::server::{merge_deltas, recover};
-use groundswell_coordinator::store::{RunRow, RunState, Store};
+use groundswell_coordinator::store::{RunRow, RunState, Store, StoreError};
 
-use super::stored::Answer;
+use super::stored::{Answer, id_of};
 use super::{runtime, store};
 use crate::args::{RunsAction, RunsArgs};
 use crate::output::{self, OutFile};
@@ -34,9 +39,21 @@ pub(crate) fn run(args: &RunsArgs) -> Outcome {
                 }
                 Ok(Exit::Code(answer.report.verdict.status.exit_code()))
             }
-            Some(RunsAction::Tidy { older_than, store }) => {
+            Some(RunsAction::Export { run, file, store }) => {
                 let (_, store) = store::open(store).await?;
-                tidy(&store, *older_than).await?;
+                let exported = export(&store, run, file).await;
+                store.close().await;
+                exported
+            }
+            Some(RunsAction::Import { file, store }) => {
+                let (_, store) = store::open(store).await?;
+                let imported = import(&store, file).await;
+                store.close().await;
+                imported
+            }
+            Some(RunsAction::Tidy { older_than, keep, store }) => {
+                let (_, store) = store::open(store).await?;
+                tidy(&store, *older_than, *keep).await?;
                 store.close().await;
                 Ok(Exit::Success)
             }
@@ -44,11 +61,41 @@ pub(crate) fn run(args: &RunsArgs) -> Outcome {
     })
 }
 
-async fn tidy(store: &Store, older_than: Option<u32>) -> Result<(), Failure> {
-    if let Some(days) = older_than {
-        let limit = SystemTime::now() - Duration::from_secs(u64::from(days) * 24 * 3_600);
-        let limit = limit.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let deleted = store.prune(i64::try_from(limit).unwrap_or(i64::MAX)).await.map_err(Failure::incomplete)?;
+async fn export(store: &Store, run: &str, path: &Path) -> Outcome {
+    let archive = archive::export(store, &id_of(store, run).await?).await.map_err(failure)?;
+    let file = File::create(path).with_context(|| format!("can't write {}", path.display()));
+    archive.write(BufWriter::new(file.map_err(Failure::usage)?)).map_err(Failure::incomplete)?;
+    output::note(&format!("exported: {} to {}", archive.id, path.display()));
+    Ok(Exit::Success)
+}
+
+async fn import(store: &Store, path: &Path) -> Outcome {
+    let file = File::open(path).with_context(|| format!("can't read {}", path.display())).map_err(Failure::usage)?;
+    let archive = Archive::read(file).map_err(failure)?;
+    let imported = archive::import(store, &archive).await.map_err(failure)?;
+    let outcome = match imported {
+        Imported::New => "imported",
+        Imported::Known => "is there already",
+    };
+    output::note(&format!("{outcome}: {}", archive.id));
+    Ok(Exit::Success)
+}
+
+/// What the user asked for can't be, or it went wrong.
+fn failure(error: ArchiveError) -> Failure {
+    match error {
+        ArchiveError::Store(StoreError::NoRun { .. })
+        | ArchiveError::Unfinished(_)
+        | ArchiveError::Invalid(_)
+        | ArchiveError::Different(_) => Failure::usage(error),
+        ArchiveError::Store(_) | ArchiveError::Write(_) => Failure::incomplete(error),
+    }
+}
+
+async fn tidy(store: &Store, older_than: Option<u32>, keep: Option<u32>) -> Result<(), Failure> {
+    let limits = [older_than.map(days_ago), oldest_kept(store, keep).await?];
+    if let Some(limit) = limits.into_iter().flatten().max() {
+        let deleted = store.prune(limit).await.map_err(Failure::incomplete)?;
         output::note(&format!("deleted: {}", if deleted.is_empty() { "none".to_owned() } else { deleted.join(", ") }));
     }
     let rows = store.runs().await.map_err(Failure::incomplete)?;
@@ -57,6 +104,27 @@ async fn tidy(store: &Store, older_than: Option<u32>) -> Result<(), Failure> {
         output::note(&format!("merged: {}", row.id));
     }
     Ok(())
+}
+
+/// In microseconds since 1970 (UTC).
+fn days_ago(days: u32) -> i64 {
+    let at = SystemTime::now() - Duration::from_secs(u64::from(days) * 24 * 3_600);
+    i64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// When the oldest of the runs that are to be kept ended; none where there are no more of them.
+async fn oldest_kept(store: &Store, keep: Option<u32>) -> Result<Option<i64>, Failure> {
+    let Some(keep) = keep else { return Ok(None) };
+    let rows = store.runs().await.map_err(Failure::incomplete)?;
+    let mut ended: Vec<i64> = rows
+        .iter()
+        .filter_map(|row| match row.state {
+            RunState::Finished { finished_at_us, .. } => Some(finished_at_us),
+            RunState::Unfinished => None,
+        })
+        .collect();
+    ended.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+    Ok(ended.get(keep as usize - 1).copied())
 }
 
 fn list(rows: &[RunRow]) -> String {

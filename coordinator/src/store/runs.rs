@@ -140,6 +140,75 @@ type ReportRow = (i64, i64, i64, Option<Vec<u8>>, Option<String>, i64);
 /// A run without its plan, and its newest answer if there is one.
 type ListRow = (String, i64, String, String, String, i64, Option<i64>, Option<i64>, Option<i64>, Option<String>);
 
+/// What a run's row has beside what it was made of.
+struct RunColumns {
+    labels: String,
+    selector: String,
+    wanted: i64,
+    wait: i64,
+    sum: i64,
+}
+
+/// Inserts a run with a log of its own, in a transaction of either database.
+macro_rules! insert_run {
+    ($transaction:ident, $run:ident, $columns:ident, $compacted:expr) => {{
+        let log: i64 = sqlx::query_scalar(
+            "SELECT COALESCE(MAX(log), 0) + 1 FROM \
+             (SELECT log FROM runs UNION ALL SELECT log FROM dropped_logs) AS logs",
+        )
+        .fetch_one(&mut *$transaction)
+        .await?;
+        sqlx::query(
+            "INSERT INTO runs (id, log, compacted, submission, name, plan_hash, plan, labels, agents_wanted, \
+             wait_ms, submitted_at_us, selector, attached, checksum) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(&$run.id)
+        .bind(log)
+        .bind($compacted)
+        .bind(&$run.submission)
+        .bind(&$run.name)
+        .bind(&$run.plan_hash)
+        .bind($run.plan.as_slice())
+        .bind(&$columns.labels)
+        .bind($columns.wanted)
+        .bind($columns.wait)
+        .bind($run.submitted_at_us)
+        .bind(&$columns.selector)
+        .bind(i64::from($run.attached))
+        .bind($columns.sum)
+        .execute(&mut *$transaction)
+        .await
+    }};
+}
+
+/// Inserts an answer with what stands beside it, in a transaction of either database.
+macro_rules! insert_report {
+    ($transaction:ident, $finish:ident, $revision:ident) => {{
+        let exit_code = i64::from($finish.exit_code);
+        let (report, problem) =
+            ($finish.report.as_ref().ok().map(Vec::as_slice), $finish.report.as_ref().err().map(String::as_str));
+        let sum = sum_of_report(&$finish.run, $revision, exit_code, $finish.finished_at_us, report, problem);
+        let inserted = sqlx::query(
+            "INSERT INTO reports (run, revision, exit_code, finished_at_us, report, problem, checksum) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&$finish.run)
+        .bind($revision)
+        .bind(exit_code)
+        .bind($finish.finished_at_us)
+        .bind(report)
+        .bind(problem)
+        .bind(sum)
+        .execute(&mut *$transaction)
+        .await;
+        match (&$finish.figures, inserted) {
+            (Some(figures), Ok(_)) => insert_figures!($transaction, $finish.run.as_str(), $revision, figures),
+            (_, inserted) => inserted,
+        }
+    }};
+}
+
 impl Store {
     /// Stores a run, with an empty log. The same submission again changes nothing and says which run it is.
     ///
@@ -149,22 +218,7 @@ impl Store {
     pub async fn create_run(&self, run: &NewRun) -> Result<Created, StoreError> {
         let inner = &*self.inner;
         inner.check_stopped()?;
-        let labels = serde_json::to_string(&run.labels).map_err(|error| inner.damaged(error.to_string()))?;
-        let selector = selector_text(&run.selector).map_err(|error| inner.damaged(error.to_string()))?;
-        let wanted = int("the number of agents wanted", run.agents_wanted)?;
-        let wait = int("the time to wait for agents", run.wait_ms)?;
-        let parts: [Part<'_>; 9] = [
-            run.id.as_str().into(),
-            run.submission.as_str().into(),
-            run.name.as_str().into(),
-            run.plan_hash.as_str().into(),
-            run.plan.as_slice().into(),
-            labels.as_str().into(),
-            wanted.into(),
-            wait.into(),
-            run.submitted_at_us.into(),
-        ];
-        let sum = sum_of_run(parts, &selector, run.attached);
+        let columns = inner.columns(run)?;
         writing!(inner, "store a run", transaction => {
             let known: Option<(String, String)> =
                 sqlx::query_as("SELECT id, plan_hash FROM runs WHERE submission = $1")
@@ -172,18 +226,7 @@ impl Store {
             if let Some((id, plan_hash)) = known {
                 again(run, id, &plan_hash).map_err(Trouble::from)
             } else {
-                let log: i64 = sqlx::query_scalar(
-                    "SELECT COALESCE(MAX(log), 0) + 1 FROM \
-                     (SELECT log FROM runs UNION ALL SELECT log FROM dropped_logs) AS logs",
-                ).fetch_one(&mut *transaction).await?;
-                sqlx::query(
-                    "INSERT INTO runs (id, log, compacted, submission, name, plan_hash, plan, labels, agents_wanted, \
-                     wait_ms, submitted_at_us, selector, attached, checksum) \
-                     VALUES ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-                )
-                .bind(&run.id).bind(log).bind(&run.submission).bind(&run.name).bind(&run.plan_hash)
-                .bind(run.plan.as_slice()).bind(&labels).bind(wanted).bind(wait).bind(run.submitted_at_us).bind(&selector).bind(i64::from(run.attached))
-                .bind(sum).execute(&mut *transaction).await?;
+                insert_run!(transaction, run, columns, 0_i64)?;
                 Ok(Created { id: run.id.clone(), new: true })
             }
         })
@@ -198,12 +241,6 @@ impl Store {
         let inner = &*self.inner;
         inner.check_stopped()?;
         let revision = int("a revision", finish.revision)?;
-        let exit_code = i64::from(finish.exit_code);
-        let (report, problem) = match &finish.report {
-            Ok(report) => (Some(report.as_slice()), None),
-            Err(problem) => (None, Some(problem.as_str())),
-        };
-        let sum = sum_of_report(&finish.run, revision, exit_code, finish.finished_at_us, report, problem);
         writing!(inner, "store a report", transaction => {
             let newest: Option<i64> = sqlx::query_scalar(
                 "SELECT (SELECT COALESCE(MAX(revision), 0) FROM reports WHERE run = id) FROM runs WHERE id = $1",
@@ -214,17 +251,25 @@ impl Store {
                  WHERE run = $1 AND revision = $2",
             ).bind(&finish.run).bind(revision).fetch_optional(&mut *transaction).await?;
             if !is_stored(finish, newest, same.as_ref())? {
-                sqlx::query(
-                    "INSERT INTO reports (run, revision, exit_code, finished_at_us, report, problem, checksum) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                )
-                .bind(&finish.run).bind(revision).bind(exit_code).bind(finish.finished_at_us)
-                .bind(report).bind(problem).bind(sum)
-                .execute(&mut *transaction).await?;
-                if let Some(figures) = &finish.figures {
-                    insert_figures!(transaction, finish.run.as_str(), revision, figures)?;
-                }
+                insert_report!(transaction, finish, revision)?;
             }
+            Ok::<(), Trouble>(())
+        })
+    }
+
+    /// Stores a run that ended elsewhere with its newest answer, all of it or nothing. It has no log: it counts as
+    /// compacted, and its answer keeps its number.
+    ///
+    /// # Errors
+    /// [`StoreError::Duplicate`] when the id or the submission is there already.
+    pub async fn import_run(&self, run: &NewRun, finish: &Finish) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        inner.check_stopped()?;
+        let columns = inner.columns(run)?;
+        let revision = int("a revision", finish.revision)?;
+        writing!(inner, "store an imported run", transaction => {
+            insert_run!(transaction, run, columns, 1_i64)?;
+            insert_report!(transaction, finish, revision)?;
             Ok::<(), Trouble>(())
         })
     }
@@ -271,6 +316,26 @@ impl Store {
 }
 
 impl Inner {
+    fn columns(&self, run: &NewRun) -> Result<RunColumns, StoreError> {
+        let labels = serde_json::to_string(&run.labels).map_err(|error| self.damaged(error.to_string()))?;
+        let selector = selector_text(&run.selector).map_err(|error| self.damaged(error.to_string()))?;
+        let wanted = int("the number of agents wanted", run.agents_wanted)?;
+        let wait = int("the time to wait for agents", run.wait_ms)?;
+        let parts: [Part<'_>; 9] = [
+            run.id.as_str().into(),
+            run.submission.as_str().into(),
+            run.name.as_str().into(),
+            run.plan_hash.as_str().into(),
+            run.plan.as_slice().into(),
+            labels.as_str().into(),
+            wanted.into(),
+            wait.into(),
+            run.submitted_at_us.into(),
+        ];
+        let sum = sum_of_run(parts, &selector, run.attached);
+        Ok(RunColumns { labels, selector, wanted, wait, sum })
+    }
+
     fn listed(&self, row: ListRow) -> Result<RunRow, StoreError> {
         let (id, compacted, name, plan_hash, labels, submitted_at_us, revision, exit_code, finished_at_us, summary) =
             row;

@@ -81,7 +81,7 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         max_send_lag,
         continuity,
         seed,
-        hash: hash(source),
+        hash: source.hash(),
     })
 }
 
@@ -393,20 +393,23 @@ fn cycle(predecessors: &[Vec<usize>]) -> Option<Vec<usize>> {
     (0..predecessors.len()).find_map(|index| visit(index, predecessors, &mut Vec::new(), &mut done))
 }
 
-/// BLAKE3 over the text, every data file with its path, and the search level, each with its length before it.
-fn hash(source: &PlanSource) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut feed = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    feed(source.text.as_bytes());
-    for (path, content) in &source.files {
-        feed(path.as_bytes());
-        feed(content.as_deref().unwrap_or_default());
+impl PlanSource {
+    /// BLAKE3 over the text, every data file with its path, and the search level, each with its length before it: the
+    /// first 16 hexadecimal digits.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut feed = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        feed(self.text.as_bytes());
+        for (path, content) in &self.files {
+            feed(path.as_bytes());
+            feed(content.as_deref().unwrap_or_default());
+        }
+        if let Some(level) = self.search_level {
+            feed(&level.to_le_bytes());
+        }
+        hasher.finalize().to_hex().chars().take(16).collect()
     }
-    if let Some(level) = source.search_level {
-        feed(&level.to_le_bytes());
-    }
-    hasher.finalize().to_hex().chars().take(16).collect()
 }
