@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use groundswell_coordinator::api::{Accepted, Finished, PREFIX, Problem, Submission};
-use groundswell_coordinator::report::Report;
+use groundswell_coordinator::archive::Archive;
+use groundswell_coordinator::report::{Distributions, Report};
 use groundswell_coordinator::run::Progress;
 use reqwest::{Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -71,6 +72,16 @@ impl Client {
     /// The report of a run that is over.
     pub(crate) async fn report(&self, run: &str) -> Result<Report, Failure> {
         self.answer(self.http.get(self.url(&format!("/runs/{run}/report")))).await
+    }
+
+    /// The histograms behind the report of a run that is over, if there are some.
+    pub(crate) async fn distributions(&self, run: &str) -> Result<Option<Distributions>, Failure> {
+        let response = self.send(self.http.get(self.url(&format!("/runs/{run}/export")))).await?;
+        let file = response.bytes().await.map_err(|error| {
+            Failure::incomplete(anyhow!("lost the coordinator at {}: {}", self.name, error.without_url()))
+        })?;
+        let archive = Archive::read(file.as_ref()).map_err(Failure::incomplete)?;
+        archive.distributions().map_err(Failure::incomplete)
     }
 
     /// Follows a run.

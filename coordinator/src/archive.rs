@@ -198,6 +198,17 @@ impl Archive {
         read.map_err(|error| ArchiveError::Invalid(error.to_string()))
     }
 
+    /// The histograms behind the report, if there are some.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Invalid`] when they are none.
+    pub fn distributions(&self) -> Result<Option<Distributions>, ArchiveError> {
+        let Some(packed) = &self.answer.distributions else { return Ok(None) };
+        let packed =
+            BASE64.decode(packed).map_err(|error| ArchiveError::Invalid(format!("its histograms: {error}")))?;
+        Distributions::unpack(&packed).map(Some).map_err(|error| ArchiveError::Invalid(error.to_string()))
+    }
+
     /// What the store is to take.
     fn checked(&self) -> Result<(NewRun, Finish), ArchiveError> {
         let invalid = |what: String| ArchiveError::Invalid(what);

@@ -78,7 +78,23 @@ pub(crate) fn a_run_from_submission_to_report() -> anyhow::Result<()> {
 
     let text = api.get(&format!("/runs/{id}/report?format=text"))?;
     ensure!(String::from_utf8_lossy(&text.body).contains("PASSED"), "{text:?}");
-    ensure!(api.get(&format!("/runs/{id}/report?format=markdown"))?.status == 200, "no Markdown");
+    for format in ["md", "junit", "csv", "csv-steps", "html", "hlog", "hgrm"] {
+        let report = api.get(&format!("/runs/{id}/report?format={format}"))?;
+        ensure!(report.status == 200 && report.body.len() > 100, "{format}: {report:?}");
+    }
+    let unknown = api.get(&format!("/runs/{id}/report?format=pdf"))?.problem(400)?;
+    ensure!(unknown.contains("there is no \"pdf\"") && unknown.contains("hlog"), "{unknown}");
+    let file = api.get(&format!("/runs/{id}/export"))?;
+    let gzip = [("content-type", "application/gzip")];
+    let known = api.raw("POST", "/api/v1/runs/import", &gzip, &file.body)?;
+    ensure!(known.status == 200 && known.json()?["new"] == false, "{known:?}");
+    let (_elsewhere, other) = serve()?;
+    let elsewhere = Api::of(&other)?;
+    ensure!(elsewhere.raw("POST", "/api/v1/runs/import", &gzip, &file.body)?.status == 201, "not imported");
+    let there = elsewhere.get(&format!("/runs/{id}/report"))?;
+    ensure!(there.body == api.get(&format!("/runs/{id}/report"))?.body, "another report");
+    let broken = elsewhere.raw("POST", "/api/v1/runs/import", &gzip, &file.body[..100])?;
+    ensure!(broken.problem(422)?.contains("no run that can be imported"), "half a run was imported");
     let curves = api.get(&format!("/runs/{id}/percentiles"))?.json()?;
     ensure!(curves[0]["count"] == report.total.issued && curves[0]["step"] == "total", "{curves}");
     ensure!(api.get(&format!("/runs/{id}/plan"))?.json()?["text"] == submission["plan"]["text"], "another plan");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use groundswell_coordinator::api::{PlanFiles, Submission};
-use groundswell_coordinator::report::Report;
+use groundswell_coordinator::report::{Distributions, Report};
 use groundswell_scenario::{Plan, PlanSource};
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) struct Ended {
     pub(super) exit_code: u8,
     pub(super) report: Report,
+    /// The histograms behind it.
+    pub(super) distributions: Option<Distributions>,
 }
 
 /// Submits a plan and follows its run to the end. The first interrupt stops the load, a second one leaves at once.
@@ -57,7 +59,10 @@ pub(super) async fn follow(
                     let exit_code = u8::try_from(finished.exit_code).unwrap_or(3);
                     return match finished.problem {
                         Some(problem) => Err(Failure { exit: Exit::Code(exit_code), ..Failure::incomplete(anyhow!(problem)) }),
-                        None => Ok(Ended { exit_code, report: client.report(&run).await? }),
+                        None => {
+                            let report = client.report(&run).await?;
+                            Ok(Ended { exit_code, report, distributions: client.distributions(&run).await? })
+                        }
                     };
                 }
                 Err(lost) if args.coordinator.is_none() => return Err(lost),

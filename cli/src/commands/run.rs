@@ -29,8 +29,7 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     drop(runtime);
     let outcome = followed.and_then(|ended| {
         output::report(&ended.report);
-        // What follows a run hands over its report alone.
-        let of = Rendered { report: &ended.report, distributions: None, plan: Some(&plan) };
+        let of = Rendered { report: &ended.report, distributions: ended.distributions.as_ref(), plan: Some(&plan) };
         for file in &files {
             file.write(&of).map_err(Failure::incomplete)?;
         }

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - `runs`: runs to begin, list, look at, stop, and their reports
+//! - `archive`: a run as one file
 //! - `events`: what happens in a run, as server-sent events
 //! - `agents`: the fleet
 //! - `metrics`: figures for Prometheus
@@ -10,6 +11,7 @@
 //! `docs/openapi.json` describes every operation; it is served, and a test holds it and [`operations`] together.
 
 mod agents;
+mod archive;
 mod events;
 mod metrics;
 mod problem;
@@ -49,6 +51,7 @@ fn operations() -> Vec<(&'static str, &'static str, MethodRouter<Services>)> {
         ("/agents", "get", get(agents::list)),
         ("/runs", "get", get(runs::list)),
         ("/runs", "post", post(runs::submit)),
+        ("/runs/import", "post", post(archive::import)),
         ("/runs/{id}", "get", get(runs::status)),
         ("/runs/{id}/cancel", "post", post(runs::cancel)),
         ("/runs/{id}/events", "get", get(events::events)),
@@ -56,6 +59,7 @@ fn operations() -> Vec<(&'static str, &'static str, MethodRouter<Services>)> {
         ("/runs/{id}/frames", "get", get(runs::frames)),
         ("/runs/{id}/percentiles", "get", get(runs::percentiles)),
         ("/runs/{id}/plan", "get", get(runs::plan)),
+        ("/runs/{id}/export", "get", get(archive::export)),
     ]
 }
 

@@ -32,6 +32,10 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
     /// There is no run of that id.
     pub(super) fn no_run(id: &str) -> Self {
         let id: String = id.chars().take(40).collect();

@@ -7,17 +7,15 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use groundswell_proto::v1;
 use groundswell_scenario::{Plan, PlanSource};
 use groundswell_stats::{Distribution, Overflow};
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use super::super::Services;
 use super::super::hub::{self, Present};
 use super::problem::{Json, Path, Problem, Query};
 use crate::api::{Accepted, Frames, PlanFiles, RunStatus, Submission};
-use crate::report::{self, Distributions, Frame, FrameStep, Report, Summary, TextOptions};
+use crate::report::{self, Distributions, Format, Frame, FrameStep, RenderError, Rendered, Report, Summary};
 use crate::store::{RunRow, RunState};
 
 /// Most labels of a run, and of a selector.
@@ -28,8 +26,6 @@ const MAX_LABEL_BYTES: usize = 256;
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3_600);
 /// Runs in a list, unless told.
 const DEFAULT_LIMIT: usize = 100;
-/// Width of a report as text.
-const TEXT_WIDTH: usize = 140;
 
 pub(super) async fn submit(
     State(services): State<Services>,
@@ -172,20 +168,33 @@ pub(super) async fn report(
     Path(id): Path<String>,
     Query(wish): Query<Wish>,
 ) -> Result<Response, Problem> {
+    let name = wish.format.as_deref().unwrap_or(Format::Json.name());
+    let format = Format::of_name(name).ok_or_else(|| {
+        let names: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+        let name: String = name.chars().take(40).collect();
+        Problem::bad_request(format!("format: there is no {name:?}; there are {}", names.join(", ")))
+    })?;
     let json = services.report_json(&id).await?;
-    let (content_type, body) = match wish.format.as_deref().unwrap_or("json") {
-        "json" => ("application/json", json),
-        "text" => {
-            let options = TextOptions { width: TEXT_WIDTH, color: false };
-            ("text/plain; charset=utf-8", report::text(&read_report(&json)?, &options).into_bytes())
-        }
-        "markdown" => ("text/markdown; charset=utf-8", report::markdown(&read_report(&json)?).into_bytes()),
-        other => {
-            let other: String = other.chars().take(40).collect();
-            return Err(Problem::bad_request(format!("format: there is no {other:?}; json, text, markdown")));
-        }
-    };
-    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+    if format == Format::Json {
+        return Ok(([(header::CONTENT_TYPE, format.content_type())], json).into_response());
+    }
+    let stored = services.store.run(&id).await?;
+    let packed = services.store.distributions(&id).await?;
+    // Inflating and drawing take a while where a run was long; nobody else must wait for it.
+    let rendered = tokio::task::spawn_blocking(move || -> Result<Vec<u8>, Problem> {
+        let distributions = packed.map(|packed| Distributions::unpack(&packed)).transpose().map_err(damaged)?;
+        // Another release may have read the plan in another way; then its rates are not shown.
+        let source = groundswell_proto::stored_plan(&stored.plan).ok();
+        let plan = source.and_then(|source| Plan::compile(&source).ok());
+        let report = read_report(&json)?;
+        let of = Rendered { report: &report, distributions: distributions.as_ref(), plan: plan.as_ref() };
+        report::render(format, &of).map_err(|error| match error {
+            RenderError::NoDistributions(_) => Problem::not_found(error.to_string()),
+            other => damaged(other),
+        })
+    });
+    let page = rendered.await.map_err(damaged)??;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], page).into_response())
 }
 
 /// All frames of a run that is over, and the steps that their numbers stand for.
@@ -256,8 +265,8 @@ pub(super) async fn plan(
     Path(id): Path<String>,
 ) -> Result<Answer<PlanFiles>, Problem> {
     let stored = services.store.run(&id).await?;
-    let wire = v1::Plan::decode(stored.plan.as_slice()).map_err(damaged)?;
-    Ok(Answer(PlanFiles::from(&PlanSource::from(wire))))
+    let source = groundswell_proto::stored_plan(&stored.plan).map_err(damaged)?;
+    Ok(Answer(PlanFiles::from(&source)))
 }
 
 impl Services {
