@@ -107,10 +107,13 @@ async fn what_is_imported_is_what_was_exported() {
     assert_eq!(to.runs().await.unwrap().len(), 1);
 }
 
+/// What makes an archive one that can't be.
+type Spoil = fn(&mut Archive);
+
 #[tokio::test]
 async fn what_does_not_fit_together_is_refused_and_leaves_nothing() {
     let good = archive().await;
-    let cases: [(&str, fn(&mut Archive)); 10] = [
+    let cases: [(&str, Spoil); 10] = [
         ("schema", |archive| archive.schema = "groundswell.run/v2".to_owned()),
         ("is no id", |archive| archive.id = "../7f3a".to_owned()),
         ("is no id", |archive| archive.id = "last".to_owned()),
