@@ -133,6 +133,12 @@ pub struct ServeArgs {
     /// Where figures go.
     #[command(flatten)]
     pub otlp: OtlpArgs,
+    /// Delete runs that ended longer ago than so many days [default: keep all]
+    #[arg(long, value_name = "DAYS")]
+    pub keep_days: Option<u32>,
+    /// Keep only the newest so many runs [default: keep all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
 }
 
 /// Arguments of `runs`.

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use rustix::process::Signal;
 
-use crate::harness::{Groundswell, Prepared, Report, agent, demo_target, serve_on};
+use crate::harness::{Api, Groundswell, Prepared, Report, agent, demo_target, serve_on};
 
 const PLAN: &str = "
 max_send_lag: 10s
@@ -92,5 +92,26 @@ pub(crate) fn moved() -> anyhow::Result<()> {
     ensure!(prepared.report::<Report>()?.run.labels.is_empty(), "labels without being asked");
     let tidied = runs(&["tidy", "--keep", "1", "--data-dir", &to])?;
     ensure!(tidied.stderr.contains(&format!("deleted: {}", first.run.id)), "{tidied:?}");
+    Ok(())
+}
+
+/// A coordinator deletes what it is not to keep by itself.
+pub(crate) fn kept_small() -> anyhow::Result<()> {
+    let (_target, url) = demo_target()?;
+    let store = tempfile::tempdir()?;
+    let data = store.path().join("data").display().to_string();
+    let prepared = Prepared::new(PLAN, &url)?;
+    for _ in 0..2 {
+        let run = prepared.call("run", &["--data-dir", &data]).finish()?;
+        ensure!(run.code == Some(0), "{run:?}");
+    }
+    let last: Report = prepared.report()?;
+    let arguments = ["-v", "serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--keep", "1"];
+    let mut coordinator = Groundswell::new(arguments).start("serve")?;
+    let line = coordinator.wait_for("coordinator listening on ")?;
+    let api = Api::of(line.rsplit(' ').next().unwrap_or_default())?;
+    coordinator.wait_for("old runs deleted")?;
+    let runs = api.get("/runs")?.json()?;
+    ensure!(runs.as_array().is_some_and(|runs| runs.len() == 1) && runs[0]["id"] == last.run.id.as_str(), "{runs}");
     Ok(())
 }

@@ -65,7 +65,7 @@ impl Company {
         self.coordinator = format!("http://{}", reachable(address));
         let here = args.agents.unwrap_or(if args.wait_agents.is_some() { 0 } else { 1 });
         self.agents_wanted += here;
-        let options = ServerOptions { local: args.wait_agents.is_none(), outlives: false, otlp: None };
+        let options = ServerOptions { local: args.wait_agents.is_none(), outlives: false, otlp: None, retention: None };
         let store = store::for_one_run(args.data_dir.as_deref()).await?;
         let shutdown = self.servers.shutdown.clone();
         self.servers.spawn("coordinator", async move {

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
 use groundswell_coordinator::archive::{self, Archive, ArchiveError, Imported};
-use groundswell_coordinator::server::{merge_deltas, recover};
+use groundswell_coordinator::server::{Retention, merge_deltas, recover};
 use groundswell_coordinator::store::{RunRow, RunState, Store, StoreError};
 
 use super::stored::{Answer, id_of};
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &RunsArgs) -> Outcome {
             }
             Some(RunsAction::Tidy { older_than, keep, store }) => {
                 let (_, store) = store::open(store).await?;
-                tidy(&store, *older_than, *keep).await?;
+                tidy(&store, Retention { days: *older_than, newest: *keep }).await?;
                 store.close().await;
                 Ok(Exit::Success)
             }
@@ -92,10 +92,9 @@ fn failure(error: ArchiveError) -> Failure {
     }
 }
 
-async fn tidy(store: &Store, older_than: Option<u32>, keep: Option<u32>) -> Result<(), Failure> {
-    let limits = [older_than.map(days_ago), oldest_kept(store, keep).await?];
-    if let Some(limit) = limits.into_iter().flatten().max() {
-        let deleted = store.prune(limit).await.map_err(Failure::incomplete)?;
+async fn tidy(store: &Store, retention: Retention) -> Result<(), Failure> {
+    if retention.days.is_some() || retention.newest.is_some() {
+        let deleted = retention.apply(store).await.map_err(Failure::incomplete)?;
         output::note(&format!("deleted: {}", if deleted.is_empty() { "none".to_owned() } else { deleted.join(", ") }));
     }
     let rows = store.runs().await.map_err(Failure::incomplete)?;
@@ -104,27 +103,6 @@ async fn tidy(store: &Store, older_than: Option<u32>, keep: Option<u32>) -> Resu
         output::note(&format!("merged: {}", row.id));
     }
     Ok(())
-}
-
-/// In microseconds since 1970 (UTC).
-fn days_ago(days: u32) -> i64 {
-    let at = SystemTime::now() - Duration::from_secs(u64::from(days) * 24 * 3_600);
-    i64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
-}
-
-/// When the oldest of the runs that are to be kept ended; none where there are no more of them.
-async fn oldest_kept(store: &Store, keep: Option<u32>) -> Result<Option<i64>, Failure> {
-    let Some(keep) = keep else { return Ok(None) };
-    let rows = store.runs().await.map_err(Failure::incomplete)?;
-    let mut ended: Vec<i64> = rows
-        .iter()
-        .filter_map(|row| match row.state {
-            RunState::Finished { finished_at_us, .. } => Some(finished_at_us),
-            RunState::Unfinished => None,
-        })
-        .collect();
-    ended.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
-    Ok(ended.get(keep as usize - 1).copied())
 }
 
 fn list(rows: &[RunRow]) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use groundswell_coordinator::server::{OtlpTarget, ServerOptions, serve};
+use groundswell_coordinator::server::{OtlpTarget, Retention, ServerOptions, serve};
 use tokio_util::sync::CancellationToken;
 
 use super::{bind, runtime, shutdown_on_signal, store};
@@ -21,7 +21,8 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         output::note(&format!("  join it:     groundswell agent --coordinator http://{address}"));
         output::note(&format!("  run a plan:  groundswell run PLAN --coordinator http://{address}"));
         let shutdown = CancellationToken::new();
-        let options = ServerOptions { local: false, outlives: true, otlp };
+        let retention = Some(Retention { days: args.keep_days, newest: args.keep });
+        let options = ServerOptions { local: false, outlives: true, otlp, retention };
         tokio::select! {
             served = serve(listener, options, store, shutdown.clone()) => served.map_err(Failure::incomplete)?,
             () = shutdown_on_signal(shutdown.clone()) => {}

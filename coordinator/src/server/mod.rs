@@ -40,7 +40,7 @@ use clock::Clock;
 use hub::{Beat, Hub, Message, Present, Submission, SubmitError, Watch};
 pub use otlp::{OtlpTarget, OtlpUrlError};
 pub use recover::{RecoverError, recover};
-pub use tidy::merge_deltas;
+pub use tidy::{Retention, merge_deltas};
 
 /// Messages from sessions that wait for the hub; when it is full, sessions stop reading, and agents merge.
 const HUB_QUEUE: usize = 256;
@@ -61,6 +61,8 @@ pub struct ServerOptions {
     pub outlives: bool,
     /// The OpenTelemetry collector that gets figures while runs go on (OTLP over gRPC).
     pub otlp: Option<OtlpTarget>,
+    /// Which runs are kept, looked at once an hour; the logs of those that ended a day ago are made smaller then, too.
+    pub retention: Option<Retention>,
 }
 
 /// Why a coordinator ended.
@@ -89,10 +91,13 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let closed = CancellationToken::new();
     let clock = Clock::new();
-    let otlp = options.otlp.clone();
+    let (otlp, retention) = (options.otlp.clone(), options.retention);
     let mut hub = Hub::new(clock, options, store.clone(), tasks.clone());
     hub.restore().await.map_err(|error| ServeError::Store(Arc::new(error)))?;
     let services = Services { hub: hub_queue, beats: beat_queue, store: store.clone(), clock, tasks: tasks.clone() };
+    if let Some(retention) = retention {
+        tasks.spawn(tidy::keep_tidy(store.clone(), retention, shutdown.clone()));
+    }
     if let Some(target) = otlp {
         tasks.spawn(otlp::push(services.clone(), target, shutdown.clone()));
     }
