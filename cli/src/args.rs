@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
+use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::Format;
 
 /// Distributed load generator for HTTP and WebSocket services.
@@ -24,7 +25,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes of a run:
   0    passed
-  1    a threshold does not hold
+  1    a threshold does not hold, or a comparison found a regression
   2    wrong usage, or the plan is invalid; nothing was sent
   3    the run is incomplete or its figures can't be trusted (DEGRADED, INVALID)
   4    the target never became ready; nothing was sent
@@ -49,6 +50,8 @@ pub enum Command {
     Runs(RunsArgs),
     /// Print the report of a stored run
     Report(ReportArgs),
+    /// Say whether a run regressed against one or more baselines, with the noise taken into account
+    Compare(CompareArgs),
     /// Start the built-in target to try groundswell on
     DemoTarget(DemoTargetArgs),
 }
@@ -97,6 +100,9 @@ pub struct RunArgs {
     /// Keep the run in this store instead of forgetting it with the report: a folder, or a postgres:// URL
     #[arg(long, value_name = "DIR|URL", conflicts_with = "coordinator")]
     pub data_dir: Option<String>,
+    /// Compare with this run afterwards and exit with 1 if it regressed: an id or `last` of the store, an id of --coordinator, or a file of `runs export` (repeatable)
+    #[arg(long, value_name = "RUN|FILE")]
+    pub baseline: Vec<String>,
     /// Write every sample to a CSV in this directory; for tests of groundswell itself
     #[arg(long, value_name = "DIR", hide = true)]
     pub raw_samples: Option<PathBuf>,
@@ -204,11 +210,36 @@ pub struct ReportArgs {
     /// The run's id, or `last`
     pub run: String,
     /// Print the report in this format
-    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    #[arg(long, value_name = "FORMAT", value_parser = format(&Format::ALL))]
     pub format: Option<Format>,
     /// Write the report to a file instead; its ending chooses the format: .txt, .md, .json, .html, .xml (JUnit), .csv, .steps.csv, .hlog or .hgrm (repeatable)
     #[arg(short, long, value_name = "FILE")]
     pub out: Vec<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The baselines: ids of runs, `last`, or files of `runs export`; several show what differs from run to run
+    #[arg(required = true)]
+    pub base: Vec<String>,
+    /// The run that is judged: its id, `last`, or a file of `runs export`
+    pub run: String,
+    /// Print the comparison in this format [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = format(&Comparison::FORMATS))]
+    pub format: Option<Format>,
+    /// Write it to a file instead; its ending chooses the format: .json, .md, .txt or .xml (JUnit) (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Vec<PathBuf>,
+    /// Compare runs that can't be trusted, or that sent different load, all the same
+    #[arg(long)]
+    pub force: bool,
+    /// Exit with 1 also where it can't be told whether a figure regressed
+    #[arg(long)]
+    pub strict: bool,
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -270,9 +301,9 @@ pub struct DemoTargetArgs {
     pub latency_scale: f64,
 }
 
-/// The formats by their names.
-fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name))
+/// Formats by their names.
+fn format(formats: &[Format]) -> impl clap::builder::TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(formats.iter().map(|format| format.name()))
         .try_map(|name| Format::of_name(&name).ok_or("there is no such format"))
 }
 

@@ -86,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => commands::check::run(&args),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Schema => commands::schema::run(),
         Command::DemoTarget(args) => commands::demo_target::run(&args),
     };

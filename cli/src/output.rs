@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use comfy_table::{Table, presets};
+use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::{self, Format, Rendered, Report, TextOptions, render};
 use groundswell_coordinator::search::SearchReport;
 use tracing_subscriber::EnvFilter;
@@ -100,6 +101,11 @@ impl OutFile {
         paths.iter().map(|path| OutFile::new(path, &OF_SEARCHES)).collect()
     }
 
+    /// The same for a comparison.
+    pub(crate) fn all_of_comparison(paths: &[PathBuf]) -> anyhow::Result<Vec<Self>> {
+        paths.iter().map(|path| OutFile::new(path, &Comparison::FORMATS)).collect()
+    }
+
     fn new(path: &Path, formats: &[Format]) -> anyhow::Result<Self> {
         let format = Format::of_file(path).filter(|format| formats.contains(format)).ok_or_else(|| {
             let endings: Vec<String> = formats.iter().map(|format| format!(".{}", format.ending())).collect();
@@ -126,6 +132,11 @@ impl OutFile {
             _ => report.text(),
         };
         self.keep(page.as_bytes())
+    }
+
+    /// Writes a comparison.
+    pub(crate) fn write_comparison(&self, comparison: &Comparison) -> anyhow::Result<()> {
+        self.keep(comparison.render(self.format)?.as_bytes())
     }
 
     fn keep(&self, content: &[u8]) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 //! - [`run`]: one run from submission to report; a state machine without sockets or clocks
 //! - [`fleet`]: the agents and their states; as pure
 //! - [`report`]: the merged answer and its renderings
+//! - [`compare`]: a run beside the runs that it is judged by; as pure
 //! - [`search`]: which level to try next, and what a search found; as pure
 //! - [`archive`]: a run as one file; knows the plan as the store keeps it
 //! - [`server`]: gRPC for agents and HTTP for people around them; the only part that names the wire's messages
@@ -12,6 +13,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod compare;
 pub mod delivery;
 pub mod export;
 pub mod fleet;

@@ -17,9 +17,11 @@
 //! - [`assignment`]: a share for a part of the run's time
 //! - [`continuity`]: what happens when agents and coordinator lose each other
 //! - [`threshold`]: what the run is judged by
+//! - [`compare`]: what a comparison with another run is judged by
 //! - [`mod@file`]: the plan file: located YAML, the table of keys, diagnostics, the JSON Schema
 
 pub mod assignment;
+pub mod compare;
 pub mod continuity;
 pub mod file;
 pub mod flow;

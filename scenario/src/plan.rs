@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use groundswell_stats::StepId;
 
+use crate::compare::Tolerances;
 use crate::continuity::Continuity;
 use crate::flow::{StatusSet, Step, StepKind};
 use crate::http::HttpOptions;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub steps: Vec<TimedStep>,
     /// What the run is judged by.
     pub thresholds: Vec<Threshold>,
+    /// What a comparison with another run is judged by.
+    pub tolerances: Tolerances,
     /// The load that is searched for, in a plan that has one.
     pub search: Option<Search>,
     /// p99 send lag above which the figures of a window are not trusted; none for the rule: the greater of 1 ms and 5 %
@@ -62,6 +65,10 @@ pub struct Plan {
     pub seed: u64,
     /// Hash over text, data files and search level (BLAKE3, first 16 hexadecimal digits): equal plans have equal hashes.
     pub hash: String,
+    /// Hash over what the plan sends: `scenarios`, `http`, `vars`, `data` with its files, `seed` and the search level
+    /// (BLAKE3, first 16 hexadecimal digits). Plans that differ only in where the load goes, in what judges it, or in
+    /// comments and spaces have the same; only such runs can be compared.
+    pub load_hash: String,
 }
 
 /// `ready:` one GET that has to answer with a status before any load is sent.

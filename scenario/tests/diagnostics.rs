@@ -41,6 +41,10 @@ macro_rules! problems {
 }
 
 problems! {
+    tolerances: format!(
+        "{}compare: {{ tolerance: {{ p98: 5%, p99: 150%, throughput: fast }}, least_diference: 1ms }}\n",
+        scenario("    load: { users: 1, for: 1s }\n    flow: [ { get: /x } ]")
+    );
     unknown_key: scenario("    load: { users: 1, fro: 1s }\n    flow: [ { get: /x, exspect: {} } ]");
     rate_beyond_reason: scenario("    load: { rate: 1000000000000/s, for: 10s }\n    flow: [ { get: /x } ]");
     rate_that_is_none: scenario("    load: { rate: nan/s, for: 10s }\n    flow: [ { get: /x } ]");

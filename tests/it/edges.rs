@@ -29,6 +29,7 @@ const NO_WIRE: &[&str] = &[
     "coordinator/src/delivery",
     "coordinator/src/run",
     "coordinator/src/fleet.rs",
+    "coordinator/src/compare",
     "coordinator/src/report",
 ];
 

@@ -8,6 +8,7 @@ mod api;
 mod autobahn;
 mod bad_input;
 mod cluster;
+mod compare;
 mod edges;
 mod examples;
 mod faults;
@@ -100,6 +101,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("rooms::a_server_that_restarts", &[Tool::Python("websockets")], rooms::a_server_that_restarts),
     ("rooms::a_storm_of_reconnects", &[Tool::Python("websockets")], rooms::a_storm),
     ("stored::a_coordinator_keeps_its_store_small", &[], stored::kept_small),
+    ("compare::a_regression_against_a_stored_run", &[], compare::regression),
     ("stored::a_run_is_kept_and_reported_again", &[], stored::kept),
     ("api::a_run_from_submission_to_report", &[], api::a_run_from_submission_to_report),
     ("api::runs_choose_their_agents", &[], api::runs_choose_their_agents),

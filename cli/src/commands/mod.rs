@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod check;
 mod company;
+pub(crate) mod compare;
 pub(crate) mod demo_target;
 mod follow;
 pub(crate) mod report;

@@ -13,6 +13,9 @@ use crate::{Exit, Failure, Outcome, plan_file};
 
 pub(crate) fn run(args: &RunArgs) -> Outcome {
     let files = OutFile::all_of_search(&args.out).map_err(Failure::usage)?;
+    if !args.baseline.is_empty() {
+        return Err(Failure::usage(anyhow!("--baseline is for `run`: a search has no load of its own to compare")));
+    }
     let (source, plan) = plan_file::load(&args.plan)?;
     let Some(search) = Search::of(&plan) else {
         let hint = "give a scenario `load: { search: { rate: { from: 10/s, to: 5000/s } }, for: 20s }`";

@@ -11,7 +11,7 @@ use crate::Failure;
 pub(super) struct Answer {
     pub(super) report: Report,
     /// None where a release answered that kept none.
-    distributions: Option<Distributions>,
+    pub(super) distributions: Option<Distributions>,
     /// None where this release reads the plan in another way than the one that ran it.
     plan: Option<Plan>,
 }

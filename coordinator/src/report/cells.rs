@@ -202,7 +202,7 @@ pub(super) fn seconds(seconds: f64) -> String {
 }
 
 /// A ratio in percent. Some is never shown as none, nor nearly all as all.
-pub(super) fn percent(ratio: f64) -> String {
+pub(crate) fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     match percent {
         0.0 => "0 %".to_owned(),
@@ -216,7 +216,7 @@ pub(super) fn percent(ratio: f64) -> String {
 
 /// A string of a plan, a target or an agent on one line, without what could steer a terminal: control characters, and
 /// the marks that reorder text.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let reorders = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
     let spaced = text.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c });
     spaced.filter(|c| !c.is_control() && !reorders(*c)).collect()

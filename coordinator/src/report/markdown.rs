@@ -74,10 +74,14 @@ fn first_requests(report: &Report) -> String {
     if table.is_empty() { table } else { format!("\n{table}{more}") }
 }
 
-/// A part that opens at a click. The title is HTML; Markdown inside HTML needs blank lines.
+/// A part that opens at a click. Markdown inside HTML needs blank lines.
 fn details(section: &Section) -> String {
     let parts: Vec<String> = section.parts.iter().map(part).collect();
-    let (title, content) = (escape_html(&section.title), parts.join("\n"));
+    folded(&escape_html(&section.title), &parts.join("\n"))
+}
+
+/// The same of a title that is HTML and a content that is Markdown.
+pub(crate) fn folded(title: &str, content: &str) -> String {
     format!("\n<details><summary>{title}</summary>\n\n{content}\n</details>\n")
 }
 
@@ -99,7 +103,7 @@ fn table(table: &Table) -> String {
 }
 
 /// Some columns of text, then figures; nothing where there are no rows. The cells are Markdown already.
-fn lines(header: &[String], texts: usize, rows: Vec<Vec<String>>) -> String {
+pub(crate) fn lines(header: &[String], texts: usize, rows: Vec<Vec<String>>) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -111,7 +115,7 @@ fn lines(header: &[String], texts: usize, rows: Vec<Vec<String>>) -> String {
 
 /// A name as a code span, in which nothing is markup, a mention or a link. A backtick would end the span and a pipe the
 /// cell; both are replaced by characters that look alike.
-fn code(name: &str) -> String {
+pub(crate) fn code(name: &str) -> String {
     let name: String = plain(name)
         .chars()
         .map(|c| match c {

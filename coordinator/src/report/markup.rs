@@ -2,7 +2,7 @@
 
 /// Text as content or attribute of XML and of HTML: nothing in it is markup, and characters that XML 1.0 does not have
 /// (section 2.2), or that reorder what stands around them, are replaced by U+FFFD.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

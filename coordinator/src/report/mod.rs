@@ -3,7 +3,7 @@
 //! The JSON form is an interface: scripts rely on its keys, `docs/report.schema.json` describes it, and it grows only
 //! by addition. `docs/figures.md` defines every figure.
 
-mod cells;
+pub(crate) mod cells;
 mod distributions;
 mod explain;
 pub mod format;
@@ -12,7 +12,7 @@ mod hdr;
 mod html;
 mod junit;
 pub(crate) mod markdown;
-mod markup;
+pub(crate) mod markup;
 mod render;
 mod sockets;
 mod summary;
@@ -21,6 +21,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use groundswell_scenario::compare::Tolerances;
 use serde::{Deserialize, Serialize};
 
 pub use distributions::{Distributions, Interval, InvalidDistributions, StepDistributions};
@@ -92,6 +93,13 @@ pub struct RunInfo {
     pub agents: usize,
     /// Hash of plan and data.
     pub plan_hash: String,
+    /// Hash of what the plan sends, without where to and what it is judged by: equal in runs that can be compared. Empty
+    /// in reports of releases that did not compare.
+    #[serde(default)]
+    pub load_hash: String,
+    /// What a comparison with another run is judged by.
+    #[serde(default)]
+    pub tolerances: Tolerances,
     /// Version of groundswell.
     pub version: String,
     /// Labels given with the run.

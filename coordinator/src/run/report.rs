@@ -77,6 +77,8 @@ impl Run {
             duration_s: length.as_secs_f64(),
             agents: self.members.len(),
             plan_hash: self.plan.hash.clone(),
+            load_hash: self.plan.load_hash.clone(),
+            tolerances: self.plan.tolerances,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             labels: self.labels.clone(),
             scenarios: self.plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect(),

@@ -114,6 +114,8 @@ fn run(name: &str, agents: usize, duration_s: f64, scenarios: &[&str]) -> RunInf
         duration_s,
         agents,
         plan_hash: "9c1185a5c5e9fc54".to_owned(),
+        load_hash: "51c2a5d90f3be471".to_owned(),
+        tolerances: Default::default(),
         version: "0.1.0".to_owned(),
         labels: BTreeMap::new(),
         scenarios: scenarios.iter().map(|name| (*name).to_owned()).collect(),

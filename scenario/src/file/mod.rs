@@ -5,11 +5,12 @@
 //! - [`problem`]: what is wrong, where, and what to do
 //! - `shape`: the table of every object and key of the plan file; decoder and JSON Schema both follow it
 //! - `reader`: reads values out of the tree and collects problems
-//! - `whole`, `http`, `load`, `flow`, `body`, `expect`, `data`, `threshold`: the plan, part by part
+//! - `whole`, `http`, `load`, `flow`, `body`, `expect`, `data`, `threshold`, `compare`: the plan, part by part
 //! - [`template`]: names and syntax of templates
 //! - [`schema`]: the JSON Schema
 
 mod body;
+mod compare;
 mod data;
 mod expect;
 mod flow;

@@ -108,6 +108,7 @@ pub(super) static PLAN: Shape = shape(
             Type::List(&Type::Text),
             "What the run is judged by, such as `search.p95 < 50ms` or `search.error_rate < 1% over 10s after 30s, stop`.",
         ),
+        key("compare", Type::Object(&COMPARE), "What a comparison with another run is judged by."),
         key(
             "max_send_lag",
             LENGTH,
@@ -136,6 +137,32 @@ pub(super) static PLAN: Shape = shape(
             LENGTH,
             "A run does not start with an agent whose clock is known less exactly than this. Default: 5ms.",
         ),
+    ],
+);
+
+pub(super) static COMPARE: Shape = shape(
+    "compare",
+    "What a comparison with another run is judged by.",
+    &[
+        key("tolerance", Type::Object(&TOLERANCE), "How far figures may move before it matters."),
+        key(
+            "least_difference",
+            LENGTH,
+            "A difference of response times below this never matters, whatever part of them it is. Default: 100us.",
+        ),
+    ],
+);
+
+pub(super) static TOLERANCE: Shape = shape(
+    "tolerance",
+    "How far a figure of a request may move before it matters, above 0% and below 100%.",
+    &[
+        key("p50", Type::Scalar, "Part of the median response time. Default: 5%."),
+        key("p90", Type::Scalar, "Part of the 90th percentile. Default: 5%."),
+        key("p95", Type::Scalar, "Part of the 95th percentile. Default: 5%."),
+        key("p99", Type::Scalar, "Part of the 99th percentile. Default: 10%."),
+        key("throughput", Type::Scalar, "Part of the operations that end well a second. Default: 5%."),
+        key("error_rate", Type::Scalar, "Percentage points of the error rate. Default: 0.5%."),
     ],
 );
 

@@ -15,7 +15,7 @@ use super::shape::{PLAN, READY, SCENARIO};
 use super::socket::{refuse_shared_rate, shared_rate};
 use super::template::Names;
 use super::value::nearest;
-use super::{MAX_PLAN_BYTES, data, http, load, threshold};
+use super::{MAX_PLAN_BYTES, compare, data, http, load, threshold};
 use crate::continuity::{Continuity, OnAgentLoss};
 use crate::flow::StatusSet;
 use crate::load::Load;
@@ -65,6 +65,7 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         let hint = "say what has to hold, like `thresholds: [p95 < 100ms, error_rate < 1%]`";
         reader.problem_with_hint(root.place, "a search needs thresholds", hint);
     }
+    let tolerances = compare::read(reader, object.get("compare"));
     let max_send_lag = object.get("max_send_lag").and_then(|node| reader.duration(node));
     let continuity = continuity(reader, &object);
     Some(Plan {
@@ -77,11 +78,13 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         scenarios,
         steps,
         thresholds,
+        tolerances,
         search,
         max_send_lag,
         continuity,
         seed,
         hash: source.hash(),
+        load_hash: source.hash_with(&load_text(root, seed)),
     })
 }
 
@@ -393,16 +396,28 @@ fn cycle(predecessors: &[Vec<usize>]) -> Option<Vec<usize>> {
     (0..predecessors.len()).find_map(|index| visit(index, predecessors, &mut Vec::new(), &mut done))
 }
 
+/// What a plan sends, written in one way: neither comments nor what it is judged by are in it.
+fn load_text(root: &Node, seed: u64) -> String {
+    let parts = ["http", "vars", "data", "scenarios"];
+    let parts = parts.map(|key| root.get(key).map_or(serde_json::Value::Null, Node::to_json));
+    serde_json::json!([seed, parts]).to_string()
+}
+
 impl PlanSource {
     /// BLAKE3 over the text, every data file with its path, and the search level, each with its length before it: the
     /// first 16 hexadecimal digits.
     pub fn hash(&self) -> String {
+        self.hash_with(&self.text)
+    }
+
+    /// The same with another text in place of the plan's.
+    fn hash_with(&self, text: &str) -> String {
         let mut hasher = blake3::Hasher::new();
         let mut feed = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
         };
-        feed(self.text.as_bytes());
+        feed(text.as_bytes());
         for (path, content) in &self.files {
             feed(path.as_bytes());
             feed(content.as_deref().unwrap_or_default());
