@@ -54,8 +54,14 @@ pub(crate) fn regression() -> anyhow::Result<()> {
     ensure!(written.code == Some(1) && written.stdout.is_empty(), "{written:?}");
     ensure!(std::fs::read_to_string(page)?.starts_with("### ❌ REGRESSION"), "no Markdown");
 
+    let file = store.path().join("baseline.gz").display().to_string();
+    let exported = Groundswell::new(["runs", "export", &baseline, &file, "--data-dir", &data]).finish()?;
+    ensure!(exported.code == Some(0), "{exported:?}");
+    let by_file = compare(&[&file, "last", "--format", "json"])?;
+    ensure!(by_file.code == Some(1) && by_file.stdout == compared.stdout, "a file is not the run: {by_file:?}");
+
     let other = Prepared::new(&PLAN.replace("BESIDE", &url).replace("10s }", "1s }"), &url)?;
-    let refused = other.call("run", &["--data-dir", &data, "--baseline", &baseline]).finish()?;
+    let refused = other.call("run", &["--baseline", &file]).finish()?;
     ensure!(refused.code == Some(2) && refused.stderr.contains("sent other load"), "{refused:?}");
     let run = other.call("run", &["--data-dir", &data]).finish()?;
     ensure!(run.code == Some(0), "{run:?}");
