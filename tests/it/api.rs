@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Daemon, Groundswell, Report, agent, free_port, labelled_agent, serve, serve_on};
+use crate::harness::{Api, Report, agent, demo_target, free_port, labelled_agent, serve, serve_on};
 
 const PLAN: &str = "
 name: api
@@ -21,13 +21,6 @@ scenarios:
 thresholds:
   - health.error_rate < 1%
 ";
-
-fn target() -> anyhow::Result<(Daemon, String)> {
-    let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
-    let line = target.wait_for("http://")?;
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).context("no URL")?.to_owned();
-    Ok((target, url))
-}
 
 fn plan(target: &str, seconds: u32) -> Value {
     let text = PLAN
@@ -43,7 +36,7 @@ fn id_of(accepted: &Value) -> anyhow::Result<String> {
 
 /// Submitted, listed, watched to its end, reported in every form, and described in every answer.
 pub(crate) fn a_run_from_submission_to_report() -> anyhow::Result<()> {
-    let (_target, url) = target()?;
+    let (_target, url) = demo_target()?;
     let (_coordinator, address) = serve()?;
     let _agent = agent(&address, "a", None)?;
     let api = Api::of(&address)?;
@@ -88,6 +81,10 @@ pub(crate) fn a_run_from_submission_to_report() -> anyhow::Result<()> {
     let gzip = [("content-type", "application/gzip")];
     let known = api.raw("POST", "/api/v1/runs/import", &gzip, &file.body)?;
     ensure!(known.status == 200 && known.json()?["new"] == false, "{known:?}");
+    let compared = api.get(&format!("/compare?base={id}&run={id}&format=json"))?;
+    ensure!(compared.status == 200 && compared.json()?["schema"] == "groundswell.comparison/v1", "{compared:?}");
+    ensure!(api.get(&format!("/compare?base=&run={id}"))?.problem(400)?.contains("base"), "compared with nothing");
+    ensure!(api.get(&format!("/compare?base={id}&run=nothing"))?.problem(404)?.contains("no run"), "compared nothing");
     let (_elsewhere, other) = serve()?;
     let elsewhere = Api::of(&other)?;
     ensure!(elsewhere.raw("POST", "/api/v1/runs/import", &gzip, &file.body)?.status == 201, "not imported");
@@ -123,7 +120,7 @@ fn by_start(frames: &Value) -> anyhow::Result<BTreeMap<u64, u64>> {
 
 /// Runs that want other agents go side by side; one that wants those that are at work waits, or is told so at once.
 pub(crate) fn runs_choose_their_agents() -> anyhow::Result<()> {
-    let (_target, url) = target()?;
+    let (_target, url) = demo_target()?;
     let (_coordinator, address) = serve()?;
     let _agents = [labelled_agent(&address, "east", "zone=east")?, labelled_agent(&address, "west", "zone=west")?];
     let api = Api::of(&address)?;
@@ -190,7 +187,7 @@ pub(crate) fn bad_input() -> anyhow::Result<()> {
 
 /// A coordinator that is restarted in the middle goes on, and who watches again sees all that was measured.
 pub(crate) fn watched_over_a_restart() -> anyhow::Result<()> {
-    let (_target, url) = target()?;
+    let (_target, url) = demo_target()?;
     let data = tempfile::tempdir()?;
     let port = format!("127.0.0.1:{}", free_port()?);
     let (mut coordinator, address) = serve_on(&port, data.path())?;
@@ -226,7 +223,7 @@ pub(crate) fn watched_over_a_restart() -> anyhow::Result<()> {
 
 /// A hundred who watch, and one who hardly reads, change neither the load nor the account.
 pub(crate) fn watchers_change_nothing() -> anyhow::Result<()> {
-    let (_target, url) = target()?;
+    let (_target, url) = demo_target()?;
     let (coordinator, address) = serve()?;
     let _agent = agent(&address, "a", None)?;
     let api = Api::of(&address)?;

@@ -7,7 +7,8 @@ use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Api, Daemon, Groundswell, PythonServer, Report, agent, folder, free_port, serve, wait_until_listening, write,
+    Api, Daemon, Groundswell, PythonServer, Report, agent, demo_target, folder, free_port, serve, wait_until_listening,
+    write,
 };
 
 const PLAN: &str = "
@@ -31,10 +32,8 @@ struct Told {
 }
 
 fn told(coordinator: &str) -> anyhow::Result<Told> {
-    let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
-    let line = target.wait_for("http://")?;
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).context("no URL")?;
-    let text = PLAN.replace("TARGET", url);
+    let (target, url) = demo_target()?;
+    let text = PLAN.replace("TARGET", &url);
     let agent = agent(coordinator, "a", None)?;
     let api = Api::of(coordinator)?;
     let submission =

@@ -3,6 +3,7 @@
 //! # Layout
 //! - `runs`: runs to begin, list, look at, stop, and their reports
 //! - `archive`: a run as one file
+//! - `compare`: a run beside its baselines
 //! - `events`: what happens in a run, as server-sent events
 //! - `agents`: the fleet
 //! - `metrics`: figures for Prometheus
@@ -12,6 +13,7 @@
 
 mod agents;
 mod archive;
+mod compare;
 mod events;
 mod metrics;
 mod problem;
@@ -49,6 +51,7 @@ fn operations() -> Vec<(&'static str, &'static str, MethodRouter<Services>)> {
         ("/health", "get", get(agents::health)),
         ("/openapi.json", "get", get(openapi)),
         ("/agents", "get", get(agents::list)),
+        ("/compare", "get", get(compare::compare)),
         ("/runs", "get", get(runs::list)),
         ("/runs", "post", post(runs::submit)),
         ("/runs/import", "post", post(archive::import)),

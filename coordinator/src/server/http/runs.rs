@@ -270,7 +270,7 @@ pub(super) async fn plan(
 }
 
 impl Services {
-    async fn report_json(&self, id: &str) -> Result<Vec<u8>, Problem> {
+    pub(super) async fn report_json(&self, id: &str) -> Result<Vec<u8>, Problem> {
         match self.store.run(id).await?.report.map(|answer| answer.report) {
             Some(Ok(json)) => Ok(json),
             Some(Err(problem)) => Err(Problem::not_found(format!("run {id} has no report: {problem}"))),
@@ -278,7 +278,7 @@ impl Services {
         }
     }
 
-    async fn distributions(&self, id: &str) -> Result<Distributions, Problem> {
+    pub(super) async fn distributions(&self, id: &str) -> Result<Distributions, Problem> {
         // Says why there is no report, if there is none.
         self.report_json(id).await?;
         let packed =
@@ -289,7 +289,7 @@ impl Services {
     }
 }
 
-fn read_report(json: &[u8]) -> Result<Report, Problem> {
+pub(super) fn read_report(json: &[u8]) -> Result<Report, Problem> {
     serde_json::from_slice(json).map_err(damaged)
 }
 
