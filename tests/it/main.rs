@@ -73,6 +73,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("faults::bytes::two_contents_under_one_number", &[], faults::bytes::two_contents_under_one_number),
     ("faults::bytes::refused_before_they_are_merged", &[], faults::bytes::refused_before_they_are_merged),
     ("faults::bytes::more_than_was_planned", &[], faults::bytes::more_than_was_planned),
+    ("faults::bytes::more_than_is_due_by_now", &[], faults::bytes::more_than_is_due_by_now),
     ("faults::chaos", &[], faults::chaos::chaos),
     ("interrupt::ctrl_c_stops_the_load_and_reports", &[Tool::Nginx], interrupt::ctrl_c),
     ("interrupt::a_threshold_stops_the_run", &[Tool::Nginx], interrupt::threshold_stops),

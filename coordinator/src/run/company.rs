@@ -229,6 +229,7 @@ impl Run {
     }
 
     pub(super) fn restarted(&mut self, now: Now) -> Vec<Action> {
+        self.was_restarted = true;
         match self.stage {
             Stage::Waiting | Stage::Closed => Vec::new(),
             // Agents forget a run that had not begun when their session breaks.

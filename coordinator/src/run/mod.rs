@@ -12,8 +12,10 @@
 //! - `event`: what happens and what is to be done
 //! - `member`: an agent that takes part
 //! - `company`: agents that join, leave, are lost
+//! - `allowance`: how much an agent can have done by now
 //! - `progress`, `judge`, `trust`, `verdict`, `report`, …: what is known of the run
 
+mod allowance;
 mod company;
 mod distributions;
 mod event;
@@ -33,11 +35,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use groundswell_scenario::Plan;
+use groundswell_scenario::{Assignment, Plan};
 use groundswell_stats::{Delta, Overflow, Timeline, Totals};
 
 use crate::delivery::Assignments;
 use crate::fleet::AgentId;
+use allowance::Allowance;
 pub use event::{Action, Candidate, Event, Health, Measured, Now, Outcome, StopReason};
 use judge::Judge;
 use mark::Mark;
@@ -75,6 +78,7 @@ pub struct Run {
     members: Vec<Member>,
     /// Who owns what; none before agents are assigned.
     assignments: Option<Assignments<AgentId>>,
+    allowance: Allowance,
     totals: Totals,
     timeline: Timeline,
     judge: Judge,
@@ -84,6 +88,8 @@ pub struct Run {
     started_at: Option<SystemTime>,
     /// Nobody looked at the agents since the last event until then.
     unwatched_until: Option<Duration>,
+    /// The coordinator was started again since the run began.
+    was_restarted: bool,
     stopped: Option<Stopped>,
     marks: Vec<Mark>,
     progress: progress::Meter,
@@ -113,6 +119,7 @@ impl Run {
         Run {
             id,
             judge: Judge::new(&plan),
+            allowance: Allowance::of(&plan),
             plan,
             labels,
             local,
@@ -125,6 +132,7 @@ impl Run {
             t0: None,
             started_at: None,
             unwatched_until: None,
+            was_restarted: false,
             stopped: None,
             marks: Vec::new(),
             progress: progress::Meter::default(),
@@ -280,14 +288,18 @@ impl Run {
     fn measured(&mut self, agent: AgentId, measured: Measured, now: Now) -> Vec<Action> {
         let elapsed = self.elapsed(now);
         let Some(index) = self.members.iter().position(|member| member.id == agent) else { return Vec::new() };
-        let member = &mut self.members[index];
+        let member = &self.members[index];
         if member.tainted.is_some() || measured.seq != member.last_seq + 1 {
             return Vec::new();
+        }
+        if let Some(why) = self.overdrawn(agent, index, &measured.delta, elapsed) {
+            return self.tainted(agent, why, now);
         }
         if let Err(error) = self.totals.absorb(index, &measured.delta) {
             let why = format!("delta {} can't be merged: {error}", measured.seq);
             return self.tainted(agent, why, now);
         }
+        let member = &mut self.members[index];
         let is_measured = |step| self.plan.step(step).is_some_and(|timed| !timed.warm_up);
         let limit = self.plan.max_send_lag;
         let trusted = member.trust.absorb(&measured.delta, measured.health, limit, is_measured);
@@ -303,6 +315,15 @@ impl Run {
             Ok(()) => Vec::new(),
             Err(overflow) => self.overflowed(overflow),
         }
+    }
+
+    /// Why a delta can't be what this agent measured, by what it was given to do.
+    fn overdrawn(&mut self, agent: AgentId, index: usize, delta: &Delta, elapsed: Duration) -> Option<String> {
+        let own: Vec<Assignment> =
+            self.assignments.iter().flat_map(|assignments| assignments.given_to(agent)).collect();
+        // After a restart the time may come from the calendar, which anybody can set.
+        let elapsed = (!self.was_restarted).then_some(elapsed);
+        self.allowance.overdrawn(&self.plan, &own, (&self.totals, index), delta, elapsed)
     }
 
     /// Looks at the thresholds with what is merged now.

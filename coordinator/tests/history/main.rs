@@ -9,6 +9,7 @@ use groundswell_coordinator::run::{Action, Event, Health, Measured, Now, StopRea
 use groundswell_scenario::Share;
 use groundswell_stats::{Delta, ErrorClass, Kind, Outcome as Ended, Phases, Recorder, Sample, Series, StepId};
 
+mod claims;
 mod company;
 mod driver;
 

@@ -1,5 +1,8 @@
 //! What an agent may say that is late, doubled, contradictory or no figures at all.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use groundswell_coordinator::report::Status;
 use groundswell_proto::v1::coordinator_message::Kind as Heard;
@@ -19,11 +22,19 @@ struct Scene {
     run: Daemon,
 }
 
-/// A run of three seconds on one agent that is made by hand. Nothing is sent to any target.
+/// A run of three seconds on one agent that is made by hand, when they are over. Nothing is sent to any target.
 fn scene() -> anyhow::Result<Scene> {
+    let scene = scene_of(3)?;
+    // The start lies two seconds ahead, and what is not due yet is not believed.
+    sleep(Duration::from_secs(5));
+    Ok(scene)
+}
+
+/// A run of so many seconds that is about to start.
+fn scene_of(seconds: u64) -> anyhow::Result<Scene> {
     let (coordinator, url) = serve()?;
     let mut agent = ByHand::join(&url, BOOT, Vec::new())?;
-    let prepared = Prepared::new(&plan(3, "lease: 10m"), "http://127.0.0.1:9")?;
+    let prepared = Prepared::new(&plan(seconds, "lease: 10m"), "http://127.0.0.1:9")?;
     let run = prepared.call_on("run", &url, "1").start("run")?;
     let run_id = agent.take_part()?;
     Ok(Scene { _coordinator: coordinator, url, agent, run_id, prepared, run })
@@ -158,16 +169,25 @@ fn bad_figures() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// An agent that claims more than its share: the account does not add up, and the verdict says so.
+/// An agent that claims more than its share of the plan: it is sent away, and what it claims is in no figure.
 pub(crate) fn more_than_was_planned() -> anyhow::Result<()> {
-    let mut scene = scene()?;
+    is_not_believed(scene_of(3)?, 3 * RATE + 1)
+}
+
+/// The same of one that claims in the first second what is due in a minute.
+pub(crate) fn more_than_is_due_by_now() -> anyhow::Result<()> {
+    is_not_believed(scene_of(60)?, 60 * RATE)
+}
+
+fn is_not_believed(mut scene: Scene, claimed: u64) -> anyhow::Result<()> {
     let Scene { agent, run_id, .. } = &mut scene;
-    agent.deliver(run_id, 1, measured(0, 10 * RATE, 900).pack())?;
-    agent.acknowledged(1)?;
-    agent.done(run_id, 1)?;
+    agent.deliver(run_id, 1, measured(0, claimed, 900).pack())?;
+    let refusal = agent.refused()?;
+    ensure!(refusal.message().contains("were due"), "{refusal:?}");
     let (code, report) = scene.report()?;
     ensure!(code == Some(3) && report.verdict.status == Status::Invalid, "{code:?} {:?}", report.verdict);
-    ensure!(!report.ledger.balanced, "{:?}", report.ledger);
-    ensure!(report.verdict.reasons.iter().any(|reason| reason.code == "ledger"), "{:?}", report.verdict);
+    let reason = report.verdict.reasons.iter().find(|reason| reason.code == "tainted").context("not tainted")?;
+    ensure!(reason.agent.as_deref() == Some("by-hand") && reason.message.contains("were due"), "{reason:?}");
+    ensure!(report.ledger.balanced && report.ledger.issued == 0, "{:?}", report.ledger);
     Ok(())
 }

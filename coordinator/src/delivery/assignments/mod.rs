@@ -220,6 +220,12 @@ impl<A: Copy + Ord> Assignments<A> {
         &self.history
     }
 
+    /// Every assignment that an agent was ever told of, whatever became of it.
+    pub fn given_to(&self, agent: A) -> impl Iterator<Item = Assignment> {
+        let given = self.history.iter().filter(move |holding| holding.owner == Some(agent));
+        given.map(|holding| holding.assignment.clone())
+    }
+
     /// What nobody owns, or nobody owned for a time. What was released and waits for the other releases is among it.
     pub fn unowned(&self) -> Vec<Unowned> {
         let nobodys = self.history.iter().filter(|holding| holding.owner.is_none() && !holding.is_void());
