@@ -76,6 +76,11 @@ pub enum AgentError {
         /// Its answer.
         why: String,
     },
+    /// A worker thread panicked.
+    #[error(
+        "a worker thread panicked, so this agent can't account for its part of the load any more; please report it"
+    )]
+    Broken,
     /// The coordinator can't be reached, and the options say not to try again.
     #[error("the coordinator at {url} can't be reached: {why}")]
     Unreachable {

@@ -71,6 +71,17 @@ pub(crate) enum PrepareError {
     Template(#[from] minijinja::Error),
 }
 
+/// Why nothing can be said of a window, or of any later one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SealError {
+    /// Counts that do not fit.
+    #[error("counts can't be added: {0}")]
+    Overflow(#[from] groundswell_stats::Overflow),
+    /// A worker is gone, and with it what it had counted and its part of the load.
+    #[error("a worker thread panicked, and what it did is not known")]
+    WorkerPanicked,
+}
+
 /// What an agent measured since the last seal.
 #[derive(Debug, Default)]
 pub(crate) struct Sealed {
@@ -175,19 +186,18 @@ impl Engine {
     }
 
     /// Takes what was measured since the last seal. `now_us` is the run's time.
-    pub(crate) async fn seal(&mut self, now_us: u64) -> Result<Sealed, groundswell_stats::Overflow> {
+    pub(crate) async fn seal(&mut self, now_us: u64) -> Result<Sealed, SealError> {
         let mut answers = Vec::new();
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
-            if worker.commands.send(Command::Seal(answer)).await.is_ok() {
-                answers.push(answered);
-            }
+            worker.commands.send(Command::Seal(answer)).await.map_err(|_| SealError::WorkerPanicked)?;
+            answers.push(answered);
         }
         let mut sealed = Sealed { finished: true, machine: self.machine.lap(), ..Sealed::default() };
         sealed.delta.from_us = self.sealed_until_us;
         sealed.delta.to_us = now_us;
         for answer in answers {
-            let Ok(part) = answer.await else { continue };
+            let part = answer.await.map_err(|_| SealError::WorkerPanicked)?;
             let part_delta =
                 Delta { from_us: self.sealed_until_us, to_us: now_us, steps: part.steps, rooms: part.rooms };
             sealed.delta.add(&part_delta)?;

@@ -40,6 +40,9 @@ pub(super) enum Command {
     Stop { reason: String, rest: Rest, grace: Duration },
     /// Hand over what was measured.
     Seal(oneshot::Sender<WorkerSealed>),
+    /// Break, as by a mistake in its code.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What one worker measured since its last seal.
@@ -155,6 +158,8 @@ impl BeforeStart {
                     let finished = self.stop.reason().is_some();
                     let _ = answer.send(sealed(&self.recording, &mut self.cpu, &self.stop, finished));
                 }
+                #[cfg(test)]
+                Command::Panic => panic!("a mistake"),
             }
         }
     }
@@ -238,6 +243,8 @@ impl Work {
                 let Context { recording, stop, .. } = &*self.context;
                 let _ = answer.send(sealed(recording, &mut self.cpu, stop, self.load.is_empty()));
             }
+            #[cfg(test)]
+            Command::Panic => panic!("a mistake"),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Agent {
             match self.next(shutdown).await {
                 Next::Happened(happened) => self.happened(happened).await?,
                 Next::Answered(answered) => self.answered(answered),
-                Next::Due(index, due) => self.act(index, due).await,
+                Next::Due(index, due) => self.act(index, due).await?,
                 Next::Leave => self.leave(),
                 Next::HandOverEnded => self.hand_over_ended().await,
                 Next::DrainEnded => return Ok(()),
@@ -219,12 +219,16 @@ impl Agent {
         Ok(())
     }
 
-    async fn act(&mut self, index: usize, due: Due) {
+    async fn act(&mut self, index: usize, due: Due) -> Result<(), AgentError> {
         let Agent { jobs, sync, link, .. } = self;
-        let Some(job) = jobs.get_mut(index) else { return };
+        let Some(job) = jobs.get_mut(index) else { return Ok(()) };
         let was_done = job.is_done();
         if let Some(say) = job.act(due, sync).await {
             link.say(say);
+        }
+        if job.is_broken() {
+            // Its share is lost with it, which the coordinator sees by the lease; what it had not handed in is unknown.
+            return Err(AgentError::Broken);
         }
         job.deliver(link);
         if !was_done && job.is_done() && job.incarnation() == self.incarnation && job.lease_expired() {
@@ -234,6 +238,7 @@ impl Agent {
             self.beat = JoinSet::new();
             self.jobs.iter_mut().for_each(Job::session_lost);
         }
+        Ok(())
     }
 
     /// A heartbeat was answered: the clock is known better, and the load may go on.

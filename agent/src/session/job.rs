@@ -14,7 +14,7 @@ use super::link::Link;
 use super::window::Window;
 use crate::clock::{ClockSync, RunClock};
 use crate::delivery::{Answer, Holdings, Outbox, Torn};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, SealError};
 use crate::preflight::foresee;
 
 /// A delta is sealed at every whole second of the run.
@@ -51,6 +51,8 @@ pub(super) struct Job {
     /// Why this agent leaves before the end.
     leaving: Option<&'static str>,
     lease_expired: bool,
+    /// A worker is gone, so nobody knows what its part of the load came to.
+    broken: bool,
     /// Said once all deltas are on the way, and again in every session until the run is released.
     done: Option<Done>,
     done_said: bool,
@@ -108,6 +110,7 @@ impl Job {
             checking: None,
             leaving: None,
             lease_expired: false,
+            broken: false,
             done: None,
             done_said: false,
         };
@@ -134,6 +137,11 @@ impl Job {
     /// Did it stop because it heard nothing of the coordinator for too long?
     pub(super) fn lease_expired(&self) -> bool {
         self.lease_expired
+    }
+
+    /// Can it never be delivered, because a worker is gone?
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Its load is over; what is left is to deliver.
@@ -314,7 +322,12 @@ impl Job {
         let agreement = self.start.as_ref().and_then(|kept| sync.agreement(kept.t0_us, kept.t0));
         let sealed = match self.engine.seal(now_us).await {
             Ok(sealed) => sealed,
-            Err(error) => return self.finish(format!("counts can't be added: {error}")),
+            Err(SealError::WorkerPanicked) => {
+                self.broken = true;
+                self.next_seal = None;
+                return;
+            }
+            Err(error) => return self.finish(error.to_string()),
         };
         let finished = sealed.finished;
         self.lease_expired |= sealed.lease_expired;

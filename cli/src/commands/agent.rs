@@ -35,7 +35,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
 fn failure(error: AgentError) -> Failure {
     match error {
         AgentError::Url { .. } | AgentError::Refused { .. } => Failure::usage(error),
-        AgentError::Unreachable { .. } => Failure::incomplete(error),
+        AgentError::Unreachable { .. } | AgentError::Broken => Failure::incomplete(error),
     }
 }
 

@@ -8,7 +8,7 @@ use groundswell_scenario::planned::{Planned, iterations_of, owned_users};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Phase, drain, joined};
+use super::{Phase, all_ended, drain, joined};
 use crate::engine::iteration::Accounting;
 
 /// Runs the iterations of an assignment.
@@ -30,9 +30,8 @@ pub(super) async fn run(phase: &Rc<Phase>) {
         let (phase, pool) = (Rc::clone(phase), Rc::clone(&pool));
         tasks.spawn_local(async move { work_off(&phase, number, &left, &pool, sharing, until).await });
     }
-    let done = async { while tasks.join_next().await.is_some() {} };
     tokio::select! {
-        () = done => {}
+        () = all_ended(&mut tasks) => {}
         () = phase.context.stop.stopped() => drain(phase, tasks).await,
     }
     phase.rest(Planned { warm_up: 0, measured: pool.get() }, "time_limit");

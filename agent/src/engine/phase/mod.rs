@@ -17,7 +17,7 @@ use groundswell_scenario::load::Load;
 use groundswell_scenario::planned::Planned;
 use groundswell_scenario::{Scenario, Share};
 use groundswell_stats::StepId;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::assigned::Assigned;
@@ -185,8 +185,25 @@ async fn joined(phase: &Phase, number: u32, from: Instant, is_wanted: impl Fn() 
 
 /// Lets what is in flight end; what has not after the grace is dropped, which counts it as aborted.
 async fn drain(phase: &Phase, mut tasks: JoinSet<()>) {
-    let ended = timeout(phase.described().grace, async { while tasks.join_next().await.is_some() {} }).await;
+    let ended = timeout(phase.described().grace, all_ended(&mut tasks)).await;
     if ended.is_err() {
         tasks.shutdown().await;
+    }
+}
+
+/// Waits for all tasks.
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while let Some(task) = tasks.join_next().await {
+        outlive(task);
+    }
+}
+
+/// A task that panicked takes its worker with it, and that the agent: a load that has quietly become less would be
+/// reported as if it were whole.
+fn outlive(task: Result<(), JoinError>) {
+    if let Err(error) = task
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }

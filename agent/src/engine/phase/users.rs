@@ -6,7 +6,7 @@ use groundswell_scenario::load::Load;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Phase, drain, joined};
+use super::{Phase, all_ended, drain, joined};
 use crate::engine::iteration::Accounting;
 
 /// Runs all users of an assignment.
@@ -23,7 +23,12 @@ pub(super) async fn run(phase: &Rc<Phase>) {
         });
     }
     let end = phase.origin + curve.length();
-    phase.context.pause(|| Some(phase.leaving(end))).await;
+    tokio::select! {
+        _ = phase.context.pause(|| Some(phase.leaving(end))) => {}
+        () = all_ended(&mut tasks) => {
+            phase.context.pause(|| Some(phase.leaving(end))).await;
+        }
+    }
     drain(phase, tasks).await;
 }
 

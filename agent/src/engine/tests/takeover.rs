@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use super::*;
-use crate::engine::{Engine, EngineOptions, Sealed};
+use crate::engine::{Engine, EngineOptions, SealError, Sealed};
 
 /// Answers everything and notes each path. Its threads end with the connections.
 struct Target {
@@ -174,4 +174,16 @@ async fn what_is_cut_off_is_counted_before_the_end_is_told() {
         let Counters { scheduled, issued, aborted, .. } = agent.counters;
         assert_eq!((issued, aborted), (scheduled, scheduled));
     }
+}
+
+/// A worker that panics is no quiet end of its part of the load: no later window is reported as if it were whole.
+#[tokio::test]
+async fn a_worker_that_panics_is_told() {
+    let load = "  a: { load: { rate: 300/s, for: 30s }, flow: [ { get: / } ] }";
+    let plan = plan(NOBODY, load);
+    let mut agent = Agent::prepare(&plan, &Assignment::whole_run(1, Share::whole()));
+    agent.engine.start(Instant::now()).await;
+    agent.engine.seal(0).await.unwrap();
+    agent.engine.workers[1].commands.send(Command::Panic).await.unwrap();
+    assert_eq!(agent.engine.seal(1).await.unwrap_err(), SealError::WorkerPanicked);
 }
