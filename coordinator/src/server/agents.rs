@@ -24,9 +24,7 @@ impl AgentService for Services {
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut inbound = request.into_inner();
-        let first = timeout(HELLO_DEADLINE, inbound.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+        let first = first_word(&mut inbound, "Hello").await?;
         let Some(AgentMessage { kind: Some(Said::Hello(hello)) }) = first else {
             return Err(Status::invalid_argument("the first message of a session must be Hello"));
         };
@@ -38,9 +36,10 @@ impl AgentService for Services {
     }
 
     async fn beat(&self, request: Request<Streaming<Probe>>) -> Result<Response<Self::BeatStream>, Status> {
-        let inbound = request.into_inner();
+        let mut inbound = request.into_inner();
+        let first = first_word(&mut inbound, "heartbeat").await?;
         let (out, outbound) = mpsc::channel(SESSION_QUEUE);
-        self.tasks.spawn(answer_beats(self.clone(), inbound, out));
+        self.tasks.spawn(answer_beats(self.clone(), first, inbound, out));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
@@ -102,19 +101,20 @@ async fn pump(
     let _ = hub.send(Message::Left { agent, session, why }).await;
 }
 
+/// The first message of a stream. One that never says anything would be held for ever.
+async fn first_word<M>(inbound: &mut Streaming<M>, what: &str) -> Result<Option<M>, Status> {
+    let first = timeout(HELLO_DEADLINE, inbound.message()).await;
+    first.map_err(|_| Status::deadline_exceeded(format!("no {what} came")))?
+}
+
 /// Answers heartbeats for as long as the hub lets the agent go on.
 async fn answer_beats(
     services: Services,
+    mut next: Option<Probe>,
     mut inbound: Streaming<Probe>,
     out: mpsc::Sender<Result<ProbeReply, Status>>,
 ) {
-    loop {
-        let probe = tokio::select! {
-            probe = inbound.message() => probe,
-            // The coordinator ends.
-            () = services.beats.closed() => return,
-        };
-        let Ok(Some(probe)) = probe else { return };
+    while let Some(probe) = next {
         let t2_us = services.clock.now_us();
         let (answer, answered) = oneshot::channel();
         if services.beats.send(Beat { agent: AgentId(probe.incarnation), answer }).await.is_err() {
@@ -130,5 +130,10 @@ async fn answer_beats(
         if out.send(reply).await.is_err() || is_last {
             return;
         }
+        next = tokio::select! {
+            probe = inbound.message() => probe.unwrap_or_default(),
+            // The coordinator ends.
+            () = services.beats.closed() => return,
+        };
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! # Layout
 //! - [`Location`]: where a store is, without showing a password
-//! - [`Store`]: opening, terms, incarnations; `runs.rs` has submissions and reports, `log.rs` reads logs
+//! - [`Store`]: opening, terms; `register.rs` has incarnations, `runs.rs` submissions and reports, `log.rs` reads logs
 //! - [`Writer`]: the task that commits
 //! - `compact.rs`: making old runs small, deleting them
 //! - `database.rs`: SQLite and PostgreSQL behind the same queries; `lock.rs`, `wal.rs`: who may, and whether it is whole
@@ -25,6 +25,7 @@ mod insert;
 mod location;
 mod lock;
 mod log;
+mod register;
 mod runs;
 mod wal;
 mod writer;
@@ -43,6 +44,7 @@ pub use writer::{Committed, Writer};
 use checksum::checksum;
 use database::{Database, Guard, reading, writing};
 use error::{Trouble, classified};
+use register::Registrations;
 
 /// An open store. Clones are the same store.
 #[derive(Clone)]
@@ -59,6 +61,7 @@ struct Inner {
     id: u64,
     /// Why nothing is written any more.
     stopped: OnceLock<Arc<StoreError>>,
+    registrations: Registrations,
 }
 
 impl std::fmt::Debug for Store {
@@ -86,7 +89,8 @@ impl Store {
                 (database, guard, url.to_string())
             }
         };
-        let mut inner = Inner { database, guard, name, term: 0, id: 0, stopped: OnceLock::new() };
+        let (stopped, registrations) = (OnceLock::new(), Registrations::default());
+        let mut inner = Inner { database, guard, name, term: 0, id: 0, stopped, registrations };
         inner.id = inner.identity().await?;
         inner.term = inner.raise_term().await?;
         Ok(Store { inner: Arc::new(inner) })
@@ -105,36 +109,6 @@ impl Store {
     /// Something in a run is not what was written, as whoever understands it finds.
     pub fn damaged(&self, run: &str, what: impl std::fmt::Display) -> StoreError {
         self.inner.damaged(format!("run {run}: {what}"))
-    }
-
-    /// The number of an agent's start, durable when this returns. The same boot of the same agent gets the same one, a
-    /// new boot a greater one, and no two of them share one.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn incarnation(&self, agent: &str, boot: u64) -> Result<u64, StoreError> {
-        let inner = &*self.inner;
-        inner.check_stopped()?;
-        // All 64 bits; the database only compares them.
-        let boot = boot.cast_signed();
-        writing!(inner, "register an agent", transaction => {
-            let known: Option<(i64, i64)> =
-                sqlx::query_as("SELECT number, checksum FROM incarnations WHERE agent = $1 AND boot = $2")
-                    .bind(agent).bind(boot).fetch_optional(&mut *transaction).await?;
-            if let Some((number, stored)) = known {
-                inner.compare(stored, checksum(&[agent.into(), boot.into(), number.into()]), || {
-                    format!("incarnation {number} of agent {agent}")
-                })?;
-                Ok::<u64, Trouble>(number.unsigned_abs())
-            } else {
-                let number: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(number), 0) + 1 FROM incarnations")
-                    .fetch_one(&mut *transaction).await?;
-                let sum = checksum(&[agent.into(), boot.into(), number.into()]);
-                sqlx::query("INSERT INTO incarnations (number, agent, boot, checksum) VALUES ($1, $2, $3, $4)")
-                    .bind(number).bind(agent).bind(boot).bind(sum).execute(&mut *transaction).await?;
-                Ok(number.unsigned_abs())
-            }
-        })
     }
 
     /// Closes all connections and gives the store to whoever opens it next. Writers are to be closed before.

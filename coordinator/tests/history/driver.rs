@@ -14,6 +14,7 @@ use groundswell_stats::{Delta, ErrorClass, Outcome as Ended, Phases, Recorder, S
 pub(super) struct History {
     pub(super) run: Run,
     pub(super) now: Duration,
+    pub(super) calendar: SystemTime,
     pub(super) t0: Duration,
     pub(super) seqs: BTreeMap<AgentId, u64>,
     pub(super) steps: usize,
@@ -32,11 +33,18 @@ impl History {
         let plan = Plan::compile(&source).unwrap();
         let steps = plan.steps.len();
         let run = Run::new("r".into(), Arc::new(plan), BTreeMap::new(), false);
-        History { run, now: Duration::ZERO, t0: Duration::ZERO, seqs: BTreeMap::new(), steps }
+        History {
+            run,
+            now: Duration::ZERO,
+            calendar: SystemTime::UNIX_EPOCH,
+            t0: Duration::ZERO,
+            seqs: BTreeMap::new(),
+            steps,
+        }
     }
 
     pub(super) fn step(&mut self, event: Event) -> Vec<Action> {
-        self.run.step(event, Now { monotonic: self.now, calendar: SystemTime::UNIX_EPOCH })
+        self.run.step(event, Now { monotonic: self.now, calendar: self.calendar })
     }
 
     /// Brings the run to its start with these agents.

@@ -324,3 +324,26 @@ fn lag_of(count: u64, lag_us: u64) -> Series {
     }
     recorder.seal()[&StepId(0)].series(Kind::SendLag).clone()
 }
+
+/// The calendar is for people: an hour back and a day ahead in the middle of a run, and the report is the same.
+#[test]
+fn the_calendar_says_nothing() {
+    let hours = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * n);
+    let reported = |calendar: &dyn Fn(u64) -> SystemTime| {
+        let mut history = History::started(OPEN, &[A, B]);
+        history.now = history.t0;
+        for second in 1..=4 {
+            for agent in [A, B] {
+                history.calendar = calendar(second);
+                assert!(history.measured(agent, second, second * 5, 5, 0).is_empty());
+                let now = Now { monotonic: history.now, calendar: history.calendar };
+                assert!(history.run.due(now).is_empty(), "nobody is late");
+            }
+        }
+        history.done(A);
+        serde_json::to_value(report(history.done(B))).unwrap()
+    };
+    let steady = reported(&|_| hours(0));
+    assert_eq!(steady["verdict"]["status"], "PASSED");
+    assert_eq!(reported(&|second| hours(25 * (second % 2))), steady);
+}

@@ -1,9 +1,10 @@
 //! Links between agents and their coordinator that stall, break, delay and corrupt.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 
 use super::scene::{Begun, Ended, RATE, begin, plan};
 use crate::harness::{Daemon, Oracle, Proxy, agent, serve};
@@ -58,22 +59,61 @@ pub(crate) fn held_for_longer_than_the_lease() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody takes a share over with `continue`: the agent goes on behind a dead link, keeps what it measures in a memory
-/// that does not grow, and hands it in when the link is back. Both ends notice a link that is silent though its
-/// connections stay open.
+/// Nobody takes a share over with `continue`: the agent goes on behind a link that is dead for a minute, keeps what it
+/// measures in a memory that does not grow with the outage, and hands it in when the link is back. Both ends notice a link
+/// that is silent though its connections stay open.
 pub(crate) fn held_with_continue() -> anyhow::Result<()> {
-    let mut linked = linked(&plan(24, "on_agent_loss: continue\ncoordinator_timeout: 60s"))?;
+    const OUTAGE: Duration = Duration::from_secs(60);
+    let mut linked = linked(&plan(70, "on_agent_loss: continue\ncoordinator_timeout: 5m"))?;
     linked.begun.wait_for_load(&linked.oracle, RATE * 2)?;
     let before = linked.b.peak_memory_kib()?;
+    let held = Instant::now();
     linked.proxy.hold();
     linked.b.wait_for("no session with the coordinator")?;
+    sleep(OUTAGE.saturating_sub(held.elapsed()));
     let after = linked.b.peak_memory_kib()?;
     linked.proxy.repair();
     let ended = linked.begun.end()?;
-    ended.nothing_was_lost(&linked.oracle, 24)?;
+    ended.nothing_was_lost(&linked.oracle, 70)?;
     never_lost(&ended)?;
     ensure!(ended.marks("agent_away") > 0 && ended.marks("agent_back") > 0, "{:?}", ended.report.marks);
+    // One delta that waits and eight that were sent; a second's recorders of its five series alone are twice 0.9 MiB.
     ensure!(after < before + 8_192, "its memory grew from {before} to {after} KiB");
+    Ok(())
+}
+
+/// A link of 64 kbit/s: heartbeats are in time, and the load does not know of it.
+pub(crate) fn slow() -> anyhow::Result<()> {
+    let linked = linked(&plan(8, ""))?;
+    linked.proxy.limit(8_000);
+    let ended = linked.begun.end()?;
+    ended.nothing_was_lost(&linked.oracle, 8)?;
+    never_lost(&ended)
+}
+
+/// SIGKILL when the agent has sealed figures and none of them have arrived: nobody will ever know them, and the report says
+/// how many they are at the most.
+pub(crate) fn killed_before_its_figures_arrive() -> anyhow::Result<()> {
+    killed(Proxy::hold)
+}
+
+/// SIGKILL when its figures are safe and it has not heard of it: they are in the report, once.
+pub(crate) fn killed_before_it_is_acknowledged() -> anyhow::Result<()> {
+    killed(Proxy::hold_answers)
+}
+
+fn killed(hold: fn(&Proxy)) -> anyhow::Result<()> {
+    let mut linked = linked(&plan(12, "lease: 3s"))?;
+    hold(&linked.proxy);
+    // So long that two deltas are sealed meanwhile, and shorter than the lease, so that it goes on.
+    linked.begun.wait_for_load(&linked.oracle, linked.oracle.count() + RATE * 2)?;
+    linked.b.signal(Signal::KILL)?;
+    linked.b.wait()?;
+    linked.proxy.repair();
+    let ended = linked.begun.end()?;
+    ended.account_holds(&linked.oracle, 12)?;
+    ended.lost("b")?;
+    ensure!(ended.report.ledger.unknown_max > 0, "{:?}", ended.report.ledger);
     Ok(())
 }
 

@@ -7,5 +7,7 @@ pub(crate) mod agents;
 pub(crate) mod bytes;
 pub(crate) mod chaos;
 pub(crate) mod coordinator;
+pub(crate) mod crowd;
 pub(crate) mod links;
+pub(crate) mod namespaces;
 mod scene;

@@ -138,7 +138,9 @@ impl Ended {
         let started = self.report.run.started_at.as_deref().context("no start")?;
         let bound = self.report.agents.iter().map(|agent| agent.clock_bound_ms).fold(0.0, f64::max);
         let tolerance = Duration::from_millis(50) + Duration::from_secs_f64(bound / 1e3);
-        oracle.nothing_early(instant_of(started)?, RATE as f64, tolerance)
+        let started = instant_of(started)?;
+        oracle.nothing_early(started, RATE as f64, tolerance)?;
+        oracle.never_more_than_planned(started, RATE as f64, tolerance)
     }
 
     /// Nothing was lost at all: passed, and everything was asked for exactly once.

@@ -27,6 +27,41 @@ pub(crate) struct ByHand {
     pub(crate) incarnation: u64,
 }
 
+/// What an agent has that was let in.
+pub(crate) struct Joined {
+    out: mpsc::Sender<AgentMessage>,
+    inbound: Streaming<CoordinatorMessage>,
+    /// Number of its life.
+    pub(crate) incarnation: u64,
+}
+
+/// Opens a session under a name; the same boot again comes back as the same incarnation, with what it says that it holds.
+///
+/// # Errors
+/// When it is not let in.
+pub(crate) async fn join(url: &str, name: &str, boot: u64, held: Vec<Held>) -> anyhow::Result<Joined> {
+    let (out, outbound) = mpsc::channel(64);
+    let hello = Hello {
+        protocol: PROTOCOL,
+        name: name.to_owned(),
+        version: "0".into(),
+        workers: 1,
+        weight: 1,
+        boot,
+        held,
+        ..Hello::default()
+    };
+    let mut client = AgentServiceClient::connect(url.to_owned()).await?;
+    out.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
+    let mut inbound = client.session(ReceiverStream::new(outbound)).await?.into_inner();
+    match inbound.message().await? {
+        Some(CoordinatorMessage { kind: Some(Heard::Welcome(welcome)) }) => {
+            Ok(Joined { out, inbound, incarnation: welcome.incarnation })
+        }
+        other => bail!("no Welcome but {other:?}"),
+    }
+}
+
 impl ByHand {
     /// Joins; the same boot again comes back as the same incarnation, with what it says that it holds.
     ///
@@ -34,26 +69,7 @@ impl ByHand {
     /// When it is not let in.
     pub(crate) fn join(url: &str, boot: u64, held: Vec<Held>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (out, outbound) = mpsc::channel(64);
-        let hello = Hello {
-            protocol: PROTOCOL,
-            name: "by-hand".into(),
-            version: "0".into(),
-            workers: 1,
-            weight: 1,
-            boot,
-            held,
-            ..Hello::default()
-        };
-        let (inbound, incarnation) = runtime.block_on(async {
-            let mut client = AgentServiceClient::connect(url.to_owned()).await?;
-            out.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
-            let mut inbound = client.session(ReceiverStream::new(outbound)).await?.into_inner();
-            match inbound.message().await? {
-                Some(CoordinatorMessage { kind: Some(Heard::Welcome(welcome)) }) => Ok((inbound, welcome.incarnation)),
-                other => bail!("no Welcome but {other:?}"),
-            }
-        })?;
+        let Joined { out, inbound, incarnation } = runtime.block_on(join(url, "by-hand", boot, held))?;
         Ok(ByHand { runtime, out, inbound, incarnation })
     }
 

@@ -3,6 +3,7 @@
 mod api;
 mod by_hand;
 mod groups;
+mod namespace;
 mod oracle;
 mod prepared;
 mod process;
@@ -11,11 +12,14 @@ mod report;
 mod servers;
 
 pub(crate) use api::Api;
-pub(crate) use by_hand::{ByHand, measured};
+pub(crate) use by_hand::{ByHand, join, measured};
 pub(crate) use groups::CpuGroup;
+pub(crate) use namespace::{Namespace, To};
 pub(crate) use oracle::Oracle;
 pub(crate) use prepared::Prepared;
-pub(crate) use process::{Daemon, Finished, Groundswell, agent, demo_target, labelled_agent, serve, serve_on};
+pub(crate) use process::{
+    Daemon, Finished, Groundswell, agent, agent_through, demo_target, labelled_agent, serve, serve_on,
+};
 pub(crate) use proxy::Proxy;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{

@@ -11,6 +11,9 @@ use anyhow::{Context, bail, ensure};
 /// Nothing that a test waits for takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The plan is kept to in every span of this length.
+const SPAN: Duration = Duration::from_millis(100);
+
 /// Requests for `/k/N`: for each N, when they came.
 type Seen = BTreeMap<u64, Vec<SystemTime>>;
 
@@ -26,7 +29,15 @@ impl Oracle {
     /// # Errors
     /// When it finds no port.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_on("127.0.0.1")
+    }
+
+    /// Starts one on this address.
+    ///
+    /// # Errors
+    /// When that is not an address of this machine.
+    pub(crate) fn start_on(address: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Seen::new()));
         let shared = Arc::clone(&seen);
@@ -98,6 +109,34 @@ impl Oracle {
             let due = started + Duration::from_secs_f64(*k as f64 / rate);
             let first = times.iter().min().context("no time")?;
             ensure!(*first + tolerance >= due, "{k} came {:?} early", due.duration_since(*first));
+        }
+        Ok(())
+    }
+
+    /// With a constant rate, in no span of 100 ms came more than a hundredth above the plan, left out what was due before
+    /// the span began and came late: a slow machine may be late, but nobody may send what is another's or not yet due.
+    /// Where a share changes hands this tells whether two had it at once.
+    ///
+    /// # Errors
+    /// Names the first span with more.
+    pub(crate) fn never_more_than_planned(
+        &self,
+        started: SystemTime,
+        rate: f64,
+        tolerance: Duration,
+    ) -> anyhow::Result<()> {
+        let mut came: Vec<(SystemTime, SystemTime)> = Vec::new();
+        for (k, times) in lock(&self.seen).iter() {
+            let due = started + Duration::from_secs_f64(*k as f64 / rate);
+            came.extend(times.iter().map(|at| (*at, due)));
+        }
+        came.sort_unstable();
+        // The clocks of the agents and of this process are compared by what the coordinator says of the start.
+        let most = (rate * (SPAN + tolerance).as_secs_f64() * 1.01).ceil() as usize + 1;
+        for (place, (from, _)) in came.iter().enumerate() {
+            let in_span = came[place..].iter().take_while(|(at, _)| *at < *from + SPAN);
+            let in_time = in_span.filter(|(_, due)| due >= from).count();
+            ensure!(in_time <= most, "{in_time} requests in {SPAN:?} from {from:?} on, at most {most} are planned");
         }
         Ok(())
     }

@@ -304,10 +304,29 @@ pub(crate) fn labelled_agent(coordinator: &str, name: &str, label: &str) -> anyh
     agent_with(coordinator, name, &["--label", label])
 }
 
+/// One that has joined through another program, which gets the binary and its arguments after its own.
+///
+/// # Errors
+/// When it does not join.
+pub(crate) fn agent_through(
+    coordinator: &str,
+    name: &str,
+    program: &str,
+    arguments: &[&str],
+) -> anyhow::Result<Daemon> {
+    joined(Groundswell::new(agent_arguments(coordinator, name)).through(program, arguments), name)
+}
+
 fn agent_with(coordinator: &str, name: &str, more: &[&str]) -> anyhow::Result<Daemon> {
-    let arguments = ["-v", "agent", "--coordinator", coordinator, "--name", name, "--workers", "1"];
-    let arguments = [&arguments, more].concat();
-    let mut daemon = Groundswell::new(arguments).start(name)?;
+    joined(Groundswell::new([&agent_arguments(coordinator, name), more].concat()), name)
+}
+
+fn agent_arguments<'a>(coordinator: &'a str, name: &'a str) -> [&'a str; 8] {
+    ["-v", "agent", "--coordinator", coordinator, "--name", name, "--workers", "1"]
+}
+
+fn joined(call: Groundswell, name: &str) -> anyhow::Result<Daemon> {
+    let mut daemon = call.start(name)?;
     daemon.wait_for("joined")?;
     Ok(daemon)
 }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -28,8 +28,26 @@ struct Weather {
     hold_down: bool,
     /// Each piece takes so long, in milliseconds.
     delay_ms: Option<Range<u64>>,
+    /// So many bytes a second go through in each direction, whatever the number of connections.
+    bytes_per_s: Option<u32>,
     /// Connections of an earlier number are reset.
     cuts: u64,
+}
+
+/// What all connections through it share.
+#[derive(Clone)]
+struct Link {
+    weather: watch::Receiver<Weather>,
+    flips: Arc<AtomicU32>,
+    /// When what was sent before has gone through: to the coordinator, from it.
+    free_at: Arc<[Mutex<Option<Instant>>; 2]>,
+}
+
+/// Where to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Up,
+    Down,
 }
 
 /// Passes everything on until it is told otherwise.
@@ -52,13 +70,13 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (weather, seen) = watch::channel(Weather::default());
         let flips = Arc::new(AtomicU32::new(0));
+        let link = Link { weather: seen, flips: Arc::clone(&flips), free_at: Arc::default() };
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = Arc::clone(&flips);
         std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    _ = accept(listener, upstream, seen, shared) => {}
+                    _ = accept(listener, upstream, link) => {}
                     _ = stopped => {}
                 }
             });
@@ -98,6 +116,11 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.delay_ms = Some(range));
     }
 
+    /// No more goes through than so many bytes a second, in each direction.
+    pub(crate) fn limit(&self, bytes_per_s: u32) {
+        self.weather.send_modify(|weather| weather.bytes_per_s = Some(bytes_per_s));
+    }
+
     /// Flips a bit in each of the next so many deltas on their way to the coordinator.
     pub(crate) fn flip(&self, times: u32) {
         self.flips.store(times, Ordering::SeqCst);
@@ -109,29 +132,25 @@ impl Proxy {
     }
 }
 
-async fn accept(
-    listener: std::net::TcpListener,
-    upstream: SocketAddr,
-    weather: watch::Receiver<Weather>,
-    flips: Arc<AtomicU32>,
-) -> std::io::Result<()> {
+async fn accept(listener: std::net::TcpListener, upstream: SocketAddr, link: Link) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
     loop {
         let (inner, _) = listener.accept().await?;
         while connections.try_join_next().is_some() {}
-        let (weather, flips) = (weather.clone(), Arc::clone(&flips));
+        let link = link.clone();
         connections.spawn(async move {
             // An agent whose coordinator does not listen sees its connection end.
             if let Ok(outer) = TcpStream::connect(upstream).await {
-                join(inner, outer, weather, flips).await;
+                join(inner, outer, link).await;
             }
         });
     }
 }
 
 /// Passes on in both directions until one ends or the connection is cut.
-async fn join(inner: TcpStream, outer: TcpStream, mut weather: watch::Receiver<Weather>, flips: Arc<AtomicU32>) {
+async fn join(inner: TcpStream, outer: TcpStream, link: Link) {
+    let mut weather = link.weather.clone();
     let cuts = weather.borrow().cuts;
     for stream in [&inner, &outer] {
         let _ = stream.set_nodelay(true);
@@ -139,8 +158,8 @@ async fn join(inner: TcpStream, outer: TcpStream, mut weather: watch::Receiver<W
         let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     }
     let ((from_agent, to_agent), (from_coordinator, to_coordinator)) = (inner.into_split(), outer.into_split());
-    let up = pass(from_agent, to_coordinator, weather.clone(), |weather| weather.hold_up, Some(flips));
-    let down = pass(from_coordinator, to_agent, weather.clone(), |weather| weather.hold_down, None);
+    let up = pass(from_agent, to_coordinator, link.clone(), Direction::Up);
+    let down = pass(from_coordinator, to_agent, link, Direction::Down);
     tokio::select! {
         () = up => {}
         () = down => {}
@@ -148,30 +167,27 @@ async fn join(inner: TcpStream, outer: TcpStream, mut weather: watch::Receiver<W
     }
 }
 
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
-    is_held: fn(&Weather) -> bool,
-    flips: Option<Arc<AtomicU32>>,
-) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, link: Link, direction: Direction) {
     let (pieces, mut under_way) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
-    let seen = weather.clone();
+    let mut weather = link.weather.clone();
     let read = async move {
         let mut due = Instant::now();
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             let mut piece = buffer[..read].to_vec();
-            if let Some(flips) = &flips {
-                flip(flips, &mut piece);
+            if direction == Direction::Up {
+                flip(&link.flips, &mut piece);
             }
-            let delay = seen.borrow().delay_ms.clone().map_or(0, |range| rand::rng().random_range(range));
             // Nothing overtakes what was sent before it.
-            due = due.max(Instant::now() + Duration::from_millis(delay));
+            due = due.max(link.due(piece.len(), direction));
             if pieces.send((due, piece)).await.is_err() {
                 return;
             }
         }
+    };
+    let is_held = move |weather: &Weather| match direction {
+        Direction::Up => weather.hold_up,
+        Direction::Down => weather.hold_down,
     };
     let write = async move {
         while let Some((due, piece)) = under_way.recv().await {
@@ -182,6 +198,22 @@ async fn pass(
         }
     };
     tokio::join!(read, write);
+}
+
+impl Link {
+    /// When a piece that is sent now has gone through.
+    fn due(&self, bytes: usize, direction: Direction) -> Instant {
+        let weather = self.weather.borrow();
+        let now = Instant::now();
+        let delay = weather.delay_ms.clone().map_or(0, |range| rand::rng().random_range(range));
+        let delayed = now + Duration::from_millis(delay);
+        let Some(bytes_per_s) = weather.bytes_per_s else { return delayed };
+        let mut free_at = self.free_at[direction as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let through =
+            free_at.map_or(now, |at| at.max(now)) + Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_s));
+        *free_at = Some(through);
+        delayed.max(through)
+    }
 }
 
 fn flip(flips: &AtomicU32, piece: &mut [u8]) {
