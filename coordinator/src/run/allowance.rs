@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use groundswell_scenario::continuity::Continuity;
 use groundswell_scenario::load::Load;
 use groundswell_scenario::planned::Planned;
 use groundswell_scenario::{Assignment, Plan, Schedule};
 use groundswell_stats::{Delta, StepId, Totals};
 
-/// An agent's clock may be ahead by the bound of the start and by a drift of this part, several times what quartz does …
+/// Clocks drift apart by no more than this part, several times what quartz does.
 const DRIFT: f64 = 0.001;
-/// … and by this much nobody has to be suspected. Whole seconds, so that agents heard in the same second have one moment.
+/// By this much nobody has to be suspected. Whole seconds, so that agents heard in the same second have one moment.
 const SLACK_S: u64 = 2;
 /// Counts that are kept; computed anew beyond that.
 const MOST_KNOWN: usize = 10_000;
@@ -43,8 +44,12 @@ impl Allowance {
         Allowance { schedules: phases.collect(), due: BTreeMap::new(), iterations: BTreeMap::new() }
     }
 
-    /// Why the figures of an agent that has been given this can't be; none where they can. `elapsed` is the run's time;
-    /// none where it is not known well enough, and then the whole plan is the bound.
+    /// Why the figures of an agent that has been given this can't be; none where they can. `elapsed` is the run's time, with
+    /// what the agent's is known to be ahead of it; none where it is not known well enough, and then the whole plan is the
+    /// bound.
+    ///
+    /// An agent goes on for a lease after it heard the coordinator last. So where this machine stood still with its clock,
+    /// as virtual ones do, an honest agent can be ahead by so much, and that is allowed.
     pub(super) fn overdrawn(
         &mut self,
         plan: &Plan,
@@ -55,8 +60,9 @@ impl Allowance {
     ) -> Option<String> {
         let in_all = self.bounds(plan, own, None);
         let by_now = elapsed.map(|elapsed| {
-            let ahead = plan.continuity.max_start_skew + elapsed.mul_f64(1.0 + DRIFT);
-            self.bounds(plan, own, Some(Duration::from_secs(ahead.as_secs() + SLACK_S)))
+            let Continuity { max_start_skew, .. } = plan.continuity;
+            let latest = elapsed.mul_f64(1.0 + DRIFT) + max_start_skew + plan.continuity.issue_limit();
+            self.bounds(plan, own, Some(Duration::from_secs(latest.as_secs() + SLACK_S)))
         });
         delta.steps.iter().find_map(|(step, figures)| {
             // What the plan doesn't have, and sums that do not fit, are refused by the merge.

@@ -292,7 +292,7 @@ impl Run {
         if member.tainted.is_some() || measured.seq != member.last_seq + 1 {
             return Vec::new();
         }
-        if let Some(why) = self.overdrawn(agent, index, &measured.delta, elapsed) {
+        if let Some(why) = self.overdrawn(agent, index, &measured, elapsed) {
             return self.tainted(agent, why, now);
         }
         if let Err(error) = self.totals.absorb(index, &measured.delta) {
@@ -318,12 +318,13 @@ impl Run {
     }
 
     /// Why a delta can't be what this agent measured, by what it was given to do.
-    fn overdrawn(&mut self, agent: AgentId, index: usize, delta: &Delta, elapsed: Duration) -> Option<String> {
+    fn overdrawn(&mut self, agent: AgentId, index: usize, measured: &Measured, elapsed: Duration) -> Option<String> {
         let own: Vec<Assignment> =
             self.assignments.iter().flat_map(|assignments| assignments.given_to(agent)).collect();
+        let ahead = u64::try_from(measured.health.clock_skew_us.saturating_neg()).unwrap_or(0);
         // After a restart the time may come from the calendar, which anybody can set.
-        let elapsed = (!self.was_restarted).then_some(elapsed);
-        self.allowance.overdrawn(&self.plan, &own, (&self.totals, index), delta, elapsed)
+        let elapsed = (!self.was_restarted).then(|| elapsed.saturating_add(Duration::from_micros(ahead)));
+        self.allowance.overdrawn(&self.plan, &own, (&self.totals, index), &measured.delta, elapsed)
     }
 
     /// Looks at the thresholds with what is merged now.

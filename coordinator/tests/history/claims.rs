@@ -33,10 +33,24 @@ fn more_than_the_share_of_the_plan_is_refused() {
 
 #[test]
 fn more_than_is_due_by_now_is_refused() {
-    let mut history = History::started(OPEN, &[A, B]);
-    // All that it has to do in four seconds, in the first one of a clock that is exact to two.
-    let actions = history.measured(A, 1, 20, 20, 0);
-    is_refused(history, &actions, "issued 20 operations of x; at most 15 were due");
+    let plan = "lease: 3s\nscenarios:\n  one:\n    load: { rate: 10/s, for: 1m }\n    flow: [ { get: /x, name: x } ]\n";
+    let mut history = History::started(plan, &[A]);
+    // The lease, and two seconds to which clocks are believed, beyond the second that has passed.
+    assert!(history.measured(A, 1, 60, 60, 0).is_empty());
+    let actions = history.measured(A, 2, 71, 11, 0);
+    let said = "issued 71 operations of x; at most 70 were due";
+    assert!(matches!(&actions[..], [Action::Expel(A, why), ..] if why.contains(said)), "{actions:?}");
+}
+
+/// An agent whose clock is ahead is no liar: its report has a column for that.
+#[test]
+fn a_clock_that_is_ahead_is_taken_into_account() {
+    let plan = "lease: 3s\nscenarios:\n  one:\n    load: { rate: 10/s, for: 1m }\n    flow: [ { get: /x, name: x } ]\n";
+    let mut history = History::started(plan, &[A]);
+    history.now = history.t0 + Duration::from_secs(1);
+    let mut ahead = measured(1, 1, 21, 210, 210, 0);
+    ahead.health.clock_skew_us = -20_000_000;
+    assert!(history.step(Event::Measured(A, Box::new(ahead))).is_empty());
 }
 
 #[test]

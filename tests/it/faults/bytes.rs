@@ -24,17 +24,17 @@ struct Scene {
 
 /// A run of three seconds on one agent that is made by hand, when they are over. Nothing is sent to any target.
 fn scene() -> anyhow::Result<Scene> {
-    let scene = scene_of(3)?;
+    let scene = scene_of(3, "lease: 10m")?;
     // The start lies two seconds ahead, and what is not due yet is not believed.
     sleep(Duration::from_secs(5));
     Ok(scene)
 }
 
 /// A run of so many seconds that is about to start.
-fn scene_of(seconds: u64) -> anyhow::Result<Scene> {
+fn scene_of(seconds: u64, keys: &str) -> anyhow::Result<Scene> {
     let (coordinator, url) = serve()?;
     let mut agent = ByHand::join(&url, BOOT, Vec::new())?;
-    let prepared = Prepared::new(&plan(seconds, "lease: 10m"), "http://127.0.0.1:9")?;
+    let prepared = Prepared::new(&plan(seconds, keys), "http://127.0.0.1:9")?;
     let run = prepared.call_on("run", &url, "1").start("run")?;
     let run_id = agent.take_part()?;
     Ok(Scene { _coordinator: coordinator, url, agent, run_id, prepared, run })
@@ -171,12 +171,12 @@ fn bad_figures() -> Vec<(&'static str, Vec<u8>)> {
 
 /// An agent that claims more than its share of the plan: it is sent away, and what it claims is in no figure.
 pub(crate) fn more_than_was_planned() -> anyhow::Result<()> {
-    is_not_believed(scene_of(3)?, 3 * RATE + 1)
+    is_not_believed(scene_of(3, "lease: 10m")?, 3 * RATE + 1)
 }
 
 /// The same of one that claims in the first second what is due in a minute.
 pub(crate) fn more_than_is_due_by_now() -> anyhow::Result<()> {
-    is_not_believed(scene_of(60)?, 60 * RATE)
+    is_not_believed(scene_of(60, "lease: 10s")?, 60 * RATE)
 }
 
 fn is_not_believed(mut scene: Scene, claimed: u64) -> anyhow::Result<()> {
