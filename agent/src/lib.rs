@@ -19,4 +19,4 @@ mod timer;
 mod transport;
 
 pub use preflight::{Forecast, foresee};
-pub use session::{AgentError, AgentOptions, Limits, run};
+pub use session::{AgentError, AgentOptions, Connect, Connecting, Limits, run, run_over};

@@ -19,11 +19,14 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use groundswell_proto::limits::HELLO_DEADLINE;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
 
 use agent::Agent;
 
@@ -96,11 +99,39 @@ pub enum AgentError {
 /// # Errors
 /// See [`AgentError`]; a coordinator that is away is none unless the options say so.
 pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let over_tcp: Connect = Arc::new(|endpoint| Box::pin(async move { endpoint.connect().await }));
+    run_over(over_tcp, options, shutdown).await
+}
+
+/// The same over connections that are made in another way.
+///
+/// # Errors
+/// As those of [`run`].
+pub async fn run_over(connect: Connect, options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
     let endpoint = Endpoint::from_shared(options.coordinator.clone())
         .map_err(|error| AgentError::Url { url: options.coordinator.clone(), why: error.to_string() })?
         .connect_timeout(HELLO_DEADLINE)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(10));
-    Agent::new(options, endpoint).serve(&shutdown).await
+    Agent::new(options, Dialler { connect, endpoint }).serve(&shutdown).await
+}
+
+/// A connection on its way.
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, tonic::transport::Error>> + Send>>;
+/// How connections to a coordinator are made.
+pub type Connect = Arc<dyn Fn(Endpoint) -> Connecting + Send + Sync>;
+
+/// Where the coordinator is and how it is reached.
+#[derive(Clone)]
+struct Dialler {
+    connect: Connect,
+    endpoint: Endpoint,
+}
+
+impl Dialler {
+    async fn dial(&self) -> Result<Channel, Status> {
+        let dialled = (self.connect)(self.endpoint.clone()).await;
+        dialled.map_err(|error| Status::from_error(Box::new(error)))
+    }
 }

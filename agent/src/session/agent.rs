@@ -12,13 +12,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::beat::{Answered, beat};
 use super::job::{Due, Job};
 use super::link::{Happened, Link, explain};
-use super::{AgentError, AgentOptions};
+use super::{AgentError, AgentOptions, Dialler};
 use crate::clock::{AgentClock, ClockSync};
 use crate::delivery::{Fence, Torn};
 
@@ -38,7 +37,7 @@ const BEATS: usize = 16;
 
 pub(super) struct Agent {
     options: AgentOptions,
-    endpoint: Endpoint,
+    dialler: Dialler,
     /// Random number of this life. A lease that has run out ends it: what comes next is another agent of the same name.
     boot: u64,
     link: Link,
@@ -78,12 +77,12 @@ enum Next {
 }
 
 impl Agent {
-    pub(super) fn new(options: AgentOptions, endpoint: Endpoint) -> Self {
+    pub(super) fn new(options: AgentOptions, dialler: Dialler) -> Self {
         let clock = AgentClock::new();
         Agent {
             options,
-            link: Link::new(endpoint.clone()),
-            endpoint,
+            link: Link::new(dialler.clone()),
+            dialler,
             boot: rand::random(),
             beat: JoinSet::new(),
             hurry: Arc::default(),
@@ -179,8 +178,8 @@ impl Agent {
         self.sync.forget();
         self.probes = 0;
         self.beat = JoinSet::new();
-        let (endpoint, hurry) = (self.endpoint.clone(), Arc::clone(&self.hurry));
-        self.beat.spawn(beat(endpoint, self.incarnation, self.clock, hurry, self.answers.0.clone()));
+        let (dialler, hurry) = (self.dialler.clone(), Arc::clone(&self.hurry));
+        self.beat.spawn(beat(dialler, self.incarnation, self.clock, hurry, self.answers.0.clone()));
         let resume = |job: &Job| {
             let of_job = welcome.resume.iter().find(|resume| job.is(&resume.run_id, resume.incarnation));
             of_job.map(|resume| resume.acknowledged)

@@ -11,8 +11,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic::transport::Endpoint;
 
+use super::Dialler;
 use crate::clock::AgentClock;
 
 /// Longest pause before a lost connection is dialled again: three fit into the shortest lease.
@@ -29,14 +29,14 @@ pub(super) struct Answered {
 
 /// Sends heartbeats as this incarnation until it is dropped.
 pub(super) async fn beat(
-    endpoint: Endpoint,
+    dialler: Dialler,
     incarnation: u64,
     clock: AgentClock,
     hurry: Arc<Notify>,
     answers: mpsc::Sender<Answered>,
 ) {
     loop {
-        if let Err(status) = connection(&endpoint, incarnation, clock, &hurry, &answers).await {
+        if let Err(status) = connection(&dialler, incarnation, clock, &hurry, &answers).await {
             tracing::debug!(why = status.message(), "no connection for heartbeats; trying again");
         }
         let pause = rand::rng().random_range(RETRY_LIMIT / 10..=RETRY_LIMIT);
@@ -45,20 +45,20 @@ pub(super) async fn beat(
 }
 
 async fn connection(
-    endpoint: &Endpoint,
+    dialler: &Dialler,
     incarnation: u64,
     clock: AgentClock,
     hurry: &Notify,
     answers: &mpsc::Sender<Answered>,
 ) -> Result<(), Status> {
-    let channel = endpoint.connect().await.map_err(|error| Status::from_error(Box::new(error)))?;
     let (probes, outbound) = mpsc::channel(SESSION_QUEUE);
     let probe = || {
         // A full queue means a link that carries nothing; the next probe will do.
         let _ = probes.try_send(Probe { t1_us: clock.now_us(), incarnation });
     };
     probe();
-    let mut inbound = AgentServiceClient::new(channel).beat(ReceiverStream::new(outbound)).await?.into_inner();
+    let mut inbound =
+        AgentServiceClient::new(dialler.dial().await?).beat(ReceiverStream::new(outbound)).await?.into_inner();
     let mut tick = interval(HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -12,8 +12,9 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
+
+use super::Dialler;
 
 /// First pause before a lost coordinator is dialled again; doubles up to [`RETRY_LIMIT`], each time with full jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -47,14 +48,14 @@ pub(super) enum Happened {
 }
 
 pub(super) struct Link {
-    endpoint: Endpoint,
+    dialler: Dialler,
     state: State,
     pause: Duration,
 }
 
 impl Link {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
-        Link { endpoint, state: State::Down { until: Instant::now() }, pause: RETRY_FIRST }
+    pub(super) fn new(dialler: Dialler) -> Self {
+        Link { dialler, state: State::Down { until: Instant::now() }, pause: RETRY_FIRST }
     }
 
     /// The next thing that happens. Dropping the wait loses nothing.
@@ -84,7 +85,7 @@ impl Link {
     }
 
     pub(super) fn dial(&mut self, hello: Hello) {
-        self.state = State::Dialling(Box::pin(open(self.endpoint.clone(), hello)));
+        self.state = State::Dialling(Box::pin(open(self.dialler.clone(), hello)));
     }
 
     /// Ends the session; another one is dialled after a pause.
@@ -120,9 +121,8 @@ impl Session {
     }
 }
 
-async fn open(endpoint: Endpoint, hello: Hello) -> Result<(Session, Welcome), Status> {
-    let channel: Channel = endpoint.connect().await.map_err(|error| Status::from_error(Box::new(error)))?;
-    let mut client = AgentServiceClient::new(channel)
+async fn open(dialler: Dialler, hello: Hello) -> Result<(Session, Welcome), Status> {
+    let mut client = AgentServiceClient::new(dialler.dial().await?)
         .max_decoding_message_size(MAX_PLAN_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_AGENT_MESSAGE_BYTES);
     let (out, outbound) = mpsc::channel(SESSION_QUEUE);

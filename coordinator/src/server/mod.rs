@@ -25,14 +25,17 @@ use groundswell_proto::limits::{MAX_AGENT_MESSAGE_BYTES, MAX_PLAN_MESSAGE_BYTES,
 use groundswell_proto::v1::CoordinatorMessage;
 use groundswell_proto::v1::agent_service_server::AgentServiceServer;
 use groundswell_proto::v1::coordinator_message::Kind as Tell;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 use crate::export::Snapshot;
 use crate::store::{Created, Store, StoreError};
@@ -86,6 +89,22 @@ pub async fn serve(
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    serve_over(TcpListenerStream::new(listener), options, store, shutdown).await
+}
+
+/// The same on connections that come in another way.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve_over<C>(
+    incoming: impl Stream<Item = std::io::Result<C>>,
+    options: ServerOptions,
+    store: Store,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let (hub_queue, inbox) = mpsc::channel(HUB_QUEUE);
     let (beat_queue, beats) = mpsc::channel(BEAT_QUEUE);
     let tasks = TaskTracker::new();
@@ -113,7 +132,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(Duration::from_secs(15)))
         .accept_http1(true)
         .add_routes(Routes::from(routes))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), closed.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
     let (worked, served) = tokio::join!(hub.run(inbox, beats, shutdown, closed.clone()), server);
     tasks.close();
     tasks.wait().await;
