@@ -9,6 +9,7 @@ mod autobahn;
 mod bad_input;
 mod cluster;
 mod compare;
+mod dashboard;
 mod edges;
 mod examples;
 mod faults;
@@ -31,6 +32,9 @@ use harness::Tool;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Test = fn() -> anyhow::Result<()>;
+
+/// A browser, and what drives it.
+const BROWSER: &[Tool] = &[Tool::Chromium, Tool::Python("playwright")];
 
 const TESTS: &[(&str, &[Tool], Test)] = &[
     ("cluster::requests_in_the_access_log_equal_issued", &[Tool::Nginx], cluster::access_log_equals_issued),
@@ -138,6 +142,10 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),
     ("formats::page_of_a_real_run", &[], formats::html),
     ("formats::junit_fits_its_schemas", &[Tool::Python("lxml")], formats::junit),
+    ("dashboard::served_with_its_policy", &[], dashboard::served_with_its_policy),
+    ("dashboard::from_start_to_comparison", BROWSER, dashboard::from_start_to_comparison),
+    ("dashboard::markup_stays_text", BROWSER, dashboard::markup_stays_text),
+    ("dashboard::watched_over_a_restart", BROWSER, dashboard::watched_over_a_restart),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

@@ -18,6 +18,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         let address = listener.local_addr().map_err(Failure::incomplete)?;
         output::note(&format!("coordinator listening on http://{address}"));
         output::note(&format!("  runs are kept in {location}"));
+        output::note(&format!("  dashboard:   http://{address}/"));
         output::note(&format!("  join it:     groundswell agent --coordinator http://{address}"));
         output::note(&format!("  run a plan:  groundswell run PLAN --coordinator http://{address}"));
         let shutdown = CancellationToken::new();

@@ -23,7 +23,8 @@ pub(crate) use process::{
 pub(crate) use proxy::Proxy;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{
-    Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, read_with_python, wait_until_listening,
+    Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, python, read_with_python,
+    wait_until_listening,
 };
 
 use std::path::{Path, PathBuf};

@@ -30,6 +30,8 @@ pub(crate) enum Tool {
     Python(&'static str),
     /// Autobahn's WebSocket test suite.
     Autobahn,
+    /// Chromium.
+    Chromium,
     /// Network namespaces of our own: root, and `unshare` and `ip`.
     NetworkNamespace,
     /// File systems of our own: root.
@@ -68,6 +70,11 @@ impl Tool {
                 command.arg("-v");
                 command
             }
+            Tool::Chromium => {
+                let mut command = Command::new("chromium");
+                command.arg("--version");
+                command
+            }
             Tool::Autobahn => {
                 let mut command = Command::new(wstest());
                 command.arg("--help");
@@ -85,7 +92,7 @@ impl Tool {
     /// Would installing something help? Not where it is a right that this process does not have, nor where it needs a
     /// CPython that distributions have no more.
     pub(crate) fn can_be_installed(self) -> bool {
-        matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Prometheus | Tool::Python(_))
+        matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Chromium | Tool::Prometheus | Tool::Python(_))
     }
 
     /// Name for people.
@@ -94,6 +101,7 @@ impl Tool {
             Tool::Nginx => "nginx".to_owned(),
             Tool::OpenSsl => "openssl".to_owned(),
             Tool::Prometheus => "prometheus".to_owned(),
+            Tool::Chromium => "chromium".to_owned(),
             Tool::Autobahn => "Autobahn's wstest (CPython 2.7)".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
             Tool::Mount => "root and mount".to_owned(),
@@ -104,7 +112,7 @@ impl Tool {
 }
 
 /// The interpreter with the test servers' modules; `GROUNDSWELL_TEST_PYTHON` names another.
-fn python() -> String {
+pub(crate) fn python() -> String {
     std::env::var("GROUNDSWELL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 

@@ -6,6 +6,7 @@
 //! - `compare`: a run beside its baselines
 //! - `events`: what happens in a run, as server-sent events
 //! - `agents`: the fleet
+//! - `dashboard`: the pages that people look at
 //! - `metrics`: figures for Prometheus
 //! - `problem`: errors (RFC 9457)
 //!
@@ -14,6 +15,7 @@
 mod agents;
 mod archive;
 mod compare;
+mod dashboard;
 mod events;
 mod metrics;
 mod problem;
@@ -42,7 +44,11 @@ pub(super) fn router(services: Services) -> Router {
         .fold(Router::new(), |router, (path, _, handler)| router.route(path, handler))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .method_not_allowed_fallback(problem::method_not_allowed);
-    Router::new().nest(PREFIX, api).route("/metrics", get(metrics::metrics)).with_state(services)
+    Router::new()
+        .nest(PREFIX, api)
+        .route("/metrics", get(metrics::metrics))
+        .merge(dashboard::router())
+        .with_state(services)
 }
 
 /// The operations of the API: path, method, handler.
