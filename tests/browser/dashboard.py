@@ -193,7 +193,7 @@ def read_finished(browser, run):
     for name, colours in drawn(page).items():
         assert colours > 20, f"the chart {name} has {colours} colours"
     formats = page.locator(".links a").all_inner_texts()
-    assert {"json", "text", "markdown"} <= set(formats), formats
+    assert {"json", "text", "html", "everything as one file"} <= set(formats), formats
     for link in page.locator(".links a").all():
         answer = page.request.get(browser.url + link.get_attribute("href"))
         assert answer.ok and answer.body(), link.get_attribute("href")

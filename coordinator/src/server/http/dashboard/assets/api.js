@@ -45,6 +45,9 @@ export const agents = () => call("GET", "/agents");
 /** Where a report lies in a format. */
 export const reportUrl = (id, format) => `${PREFIX}${path(id, "/report")}?format=${encodeURIComponent(format)}`;
 
+/** Where all of a run lies as one file, for another store. */
+export const exportUrl = (id) => `${PREFIX}${path(id, "/export")}`;
+
 /** The formats of a report, as the coordinator describes them. */
 export async function formats() {
   const described = await call("GET", "/openapi.json");

@@ -78,7 +78,7 @@ async function show(content, ids, signal) {
     el("section", {}, el("h2", {}, "Percentiles"),
       el("div", { class: "controls" }, el("label", {}, "Request ", request), el("label", {}, "Latency axis ", scale)),
       el("div", { class: "charts" }, charts.map((each) => each.element))),
-    el("section", {}, el("h2", {}, "Differences"), el("p", { class: "muted" }, "From before to after, as measured. Whether a difference is more than chance, a single pair of runs can't tell."), differences(reports)));
+    el("section", {}, el("h2", {}, "Differences"), el("p", { class: "muted" }, "From before to after, as measured. Whether a difference is more than noise, ", el("code", {}, `groundswell compare ${reports[0].run.id} ${reports[1].run.id}`), " tells."), differences(reports)));
   charts.forEach((each) => each.changed());
 }
 

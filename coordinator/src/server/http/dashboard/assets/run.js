@@ -158,7 +158,8 @@ class RunPage {
       this.view.frames.take(frames);
     }
     this.tell(report.run.target, `groundswell ${report.run.version}`);
-    this.links.replaceChildren("Report: ", ...formats.map((format) => el("a", { href: api.reportUrl(this.id, format) }, format)));
+    const links = formats.map((format) => el("a", { href: api.reportUrl(this.id, format) }, format));
+    this.links.replaceChildren("Report: ", ...links, el("a", { href: api.exportUrl(this.id) }, "everything as one file"));
     this.links.hidden = false;
     this.show(fromReport(report, curves ?? []));
     this.showState(report.verdict.status.toUpperCase(), "");
