@@ -121,7 +121,7 @@ fn run(seconds: u64, fault: impl Fn(&mut Sim<'_>, u64)) -> (Report, Oracle) {
 
 async fn coordinator(data: PathBuf) -> turmoil::Result {
     let store = Store::open(&Location::Folder(data)).await?;
-    let options = ServerOptions { local: false, outlives: true };
+    let options = ServerOptions { local: false, outlives: true, otlp: None, retention: None };
     serve_over(wire::incoming(PORT).await?, options, store, CancellationToken::new()).await?;
     Ok(())
 }
