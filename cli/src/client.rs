@@ -36,6 +36,16 @@ pub(crate) enum Event {
 
 impl Client {
     pub(crate) fn new(coordinator: &str) -> Result<Self, Failure> {
+        Client::with(coordinator, reqwest::Client::builder())
+    }
+
+    /// A client of a coordinator in this process. All that it asks goes over one connection (HTTP/2): while the load has
+    /// taken every port or descriptor of the machine, it could open no second one, and the report would be lost.
+    pub(crate) fn within_process(coordinator: &str) -> Result<Self, Failure> {
+        Client::with(coordinator, reqwest::Client::builder().http2_prior_knowledge().pool_idle_timeout(None))
+    }
+
+    fn with(coordinator: &str, builder: reqwest::ClientBuilder) -> Result<Self, Failure> {
         let base = Url::parse(coordinator)
             .with_context(|| {
                 format!("{coordinator}: not the URL of a coordinator; write it like http://127.0.0.1:7710")
@@ -48,7 +58,7 @@ impl Client {
         }
         // A second time, in the same process, it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let http = builder
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE)
             // A proxy for the web is none for a coordinator.

@@ -114,11 +114,13 @@ where
     let mut hub = Hub::new(clock, options, store.clone(), tasks.clone());
     hub.restore().await.map_err(|error| ServeError::Store(Arc::new(error)))?;
     let services = Services { hub: hub_queue, beats: beat_queue, store: store.clone(), clock, tasks: tasks.clone() };
+    // At the shutdown, or when the hub can't go on; whoever works beside it waits for this.
+    let over = shutdown.child_token();
     if let Some(retention) = retention {
-        tasks.spawn(tidy::keep_tidy(store.clone(), retention, shutdown.clone()));
+        tasks.spawn(tidy::keep_tidy(store.clone(), retention, over.clone()));
     }
     if let Some(target) = otlp {
-        tasks.spawn(otlp::push(services.clone(), target, shutdown.clone()));
+        tasks.spawn(otlp::push(services.clone(), target, over.clone()));
     }
     let agents = AgentServiceServer::new(services.clone())
         .max_decoding_message_size(MAX_AGENT_MESSAGE_BYTES)
@@ -133,7 +135,12 @@ where
         .accept_http1(true)
         .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
-    let (worked, served) = tokio::join!(hub.run(inbox, beats, shutdown, closed.clone()), server);
+    let work = async {
+        let worked = hub.run(inbox, beats, shutdown, closed).await;
+        over.cancel();
+        worked
+    };
+    let (worked, served) = tokio::join!(work, server);
     tasks.close();
     tasks.wait().await;
     store.close().await;
