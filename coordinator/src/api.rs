@@ -88,6 +88,42 @@ pub struct Accepted {
     pub new: bool,
 }
 
+/// What a browser logs in with.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// A token of role view, run or admin.
+    pub token: String,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Everybody who reaches this coordinator may do everything.
+    pub open: bool,
+    /// What who asks may do: `view`, `run` or `admin`; none for nothing.
+    pub role: Option<String>,
+}
+
+/// An agent wants a certificate; the token to join stands in the header `Authorization: Bearer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Name of the agent.
+    pub name: String,
+    /// A request for a certificate (PKCS #10, PEM). Only its key counts.
+    pub request: String,
+}
+
+/// The certificate of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The certificate (PEM).
+    pub certificate: String,
+    /// That of the CA that issued it (PEM).
+    pub ca: String,
+}
+
 /// A run in a list, or alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunStatus {

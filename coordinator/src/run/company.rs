@@ -293,7 +293,7 @@ impl Run {
     /// The run's moment at which a change that is decided now comes into force: in whole milliseconds, because an agent's
     /// answer is known by the moment that it names, and the wire has no fractions of a microsecond.
     fn moment_ahead(&self, now: Now) -> Duration {
-        let ahead = if self.local { CHANGE_AHEAD_LOCAL } else { CHANGE_AHEAD };
+        let ahead = if self.place.local { CHANGE_AHEAD_LOCAL } else { CHANGE_AHEAD };
         let moment = (self.elapsed(now) + ahead).as_millis();
         Duration::from_millis(u64::try_from(moment).unwrap_or(u64::MAX))
     }

@@ -67,13 +67,21 @@ const EXIT_INCOMPLETE: u8 = 3;
 /// Exit code of a run that was interrupted before it started.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// Where a run takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Every agent is in this process: clocks agree and messages take no time.
+    pub local: bool,
+    /// Everybody who reaches the coordinator can join, read and steer, over connections that others can read.
+    pub open: bool,
+}
+
 /// One run.
 pub struct Run {
     id: String,
     plan: Arc<Plan>,
     labels: BTreeMap<String, String>,
-    /// Every agent is in this process: clocks agree and messages take no time.
-    local: bool,
+    place: Place,
     stage: Stage,
     members: Vec<Member>,
     /// Who owns what; none before agents are assigned.
@@ -113,8 +121,8 @@ struct Stopped {
 }
 
 impl Run {
-    /// A run that waits for its agents. `local` says that they are all in this process.
-    pub fn new(id: String, plan: Arc<Plan>, labels: BTreeMap<String, String>, local: bool) -> Self {
+    /// A run that waits for its agents.
+    pub fn new(id: String, plan: Arc<Plan>, labels: BTreeMap<String, String>, place: Place) -> Self {
         let steps = plan.steps.len();
         Run {
             id,
@@ -122,7 +130,7 @@ impl Run {
             allowance: Allowance::of(&plan),
             plan,
             labels,
-            local,
+            place,
             stage: Stage::Waiting,
             members: Vec::new(),
             assignments: None,
@@ -242,7 +250,7 @@ impl Run {
             let problem = format!("the target never became ready, so no load was sent: {problem}");
             return self.never_started(problem, EXIT_TARGET_NOT_READY);
         }
-        let ahead = if self.local { START_AHEAD_LOCAL } else { START_AHEAD };
+        let ahead = if self.place.local { START_AHEAD_LOCAL } else { START_AHEAD };
         let t0 = now.monotonic + ahead;
         self.stage = Stage::Starting;
         self.t0 = Some(t0);

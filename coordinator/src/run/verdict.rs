@@ -183,6 +183,11 @@ impl Run {
     /// What does not change the verdict but should be known.
     pub(super) fn warnings(&self) -> Vec<Reason> {
         let mut warnings: Vec<Reason> = self.queued().into_iter().collect();
+        if self.place.open {
+            let message = "the coordinator was open (--insecure): whoever reached it could join, read and steer, and its \
+                           connections were not encrypted";
+            warnings.push(reason("insecure", message.to_owned()));
+        }
         for member in &self.members {
             let of_member = |code, message| Reason { agent: Some(member.name.clone()), ..reason(code, message) };
             warnings.extend(

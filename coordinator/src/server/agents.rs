@@ -1,5 +1,8 @@
 //! The service that agents talk to.
 
+use std::sync::Arc;
+
+use groundswell_access::Subject;
 use groundswell_proto::WireError;
 use groundswell_proto::limits::{HELLO_DEADLINE, MAX_NAME_BYTES, SESSION_QUEUE};
 use groundswell_proto::v1::agent_message::Kind as Said;
@@ -10,6 +13,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::door::until_revoked;
 use super::hub::{Beat, Joined, Message};
 use super::{Services, ShuttingDown, ToAgent, speaks_our_protocol, wire};
 use crate::fleet::{AgentId, check_name};
@@ -23,23 +27,32 @@ impl AgentService for Services {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let subject = self.doorkeeper.admit(request.extensions().get())?;
         let mut inbound = request.into_inner();
         let first = first_word(&mut inbound, "Hello").await?;
         let Some(AgentMessage { kind: Some(Said::Hello(hello)) }) = first else {
             return Err(Status::invalid_argument("the first message of a session must be Hello"));
         };
         speaks_our_protocol("agent", hello.protocol, &hello.version)?;
+        if let Some(subject) = subject.as_ref().filter(|subject| subject.name != hello.name) {
+            return Err(Status::permission_denied(format!(
+                "its certificate is that of agent {:?}, and it says that it is {:?}; an agent has the name in its certificate",
+                subject.name, hello.name
+            )));
+        }
         let (out, outbound) = mpsc::channel(SESSION_QUEUE);
         let Joined { agent, session } = self.join(hello, out.clone()).await?;
-        self.tasks.spawn(pump(agent, session, inbound, out, self.hub.clone()));
+        let revoked = until_revoked(self.doorkeeper.gate().cloned(), subject);
+        self.tasks.spawn(pump(agent, session, inbound, out, self.hub.clone(), revoked));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 
     async fn beat(&self, request: Request<Streaming<Probe>>) -> Result<Response<Self::BeatStream>, Status> {
+        let subject = self.doorkeeper.admit(request.extensions().get())?;
         let mut inbound = request.into_inner();
         let first = first_word(&mut inbound, "heartbeat").await?;
         let (out, outbound) = mpsc::channel(SESSION_QUEUE);
-        self.tasks.spawn(answer_beats(self.clone(), first, inbound, out));
+        self.tasks.spawn(answer_beats(self.clone(), subject, first, inbound, out));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
@@ -66,12 +79,19 @@ async fn pump(
     mut inbound: Streaming<AgentMessage>,
     out: ToAgent,
     hub: mpsc::Sender<Message>,
+    revoked: impl Future<Output = ()>,
 ) {
+    let mut revoked = std::pin::pin!(revoked);
     let why = loop {
         let said = tokio::select! {
             said = inbound.message() => said,
             // The hub has given the session up.
             () = out.closed() => break "its session was closed".to_owned(),
+            () = &mut revoked => {
+                let why = "its certificate was revoked, or has expired";
+                let _ = out.send(Err(Status::unauthenticated(why))).await;
+                break why.to_owned();
+            }
             // The coordinator ends; as long as this sender is here, the session would not.
             () = hub.closed() => return,
         };
@@ -110,14 +130,17 @@ async fn first_word<M>(inbound: &mut Streaming<M>, what: &str) -> Result<Option<
 /// Answers heartbeats for as long as the hub lets the agent go on.
 async fn answer_beats(
     services: Services,
+    subject: Option<Arc<Subject>>,
     mut next: Option<Probe>,
     mut inbound: Streaming<Probe>,
     out: mpsc::Sender<Result<ProbeReply, Status>>,
 ) {
+    let name = subject.as_ref().map(|subject| subject.name.clone());
+    let mut revoked = std::pin::pin!(until_revoked(services.doorkeeper.gate().cloned(), subject));
     while let Some(probe) = next {
         let t2_us = services.clock.now_us();
         let (answer, answered) = oneshot::channel();
-        if services.beats.send(Beat { agent: AgentId(probe.incarnation), answer }).await.is_err() {
+        if services.beats.send(Beat { agent: AgentId(probe.incarnation), name: name.clone(), answer }).await.is_err() {
             return;
         }
         let reply = match answered.await {
@@ -132,6 +155,7 @@ async fn answer_beats(
         }
         next = tokio::select! {
             probe = inbound.message() => probe.unwrap_or_default(),
+            () = &mut revoked => return,
             // The coordinator ends.
             () = services.beats.closed() => return,
         };

@@ -7,10 +7,12 @@
 //! - `wire`: messages, checked
 //! - `otlp`: figures for OpenTelemetry
 //! - `clock`: the coordinator's clocks
+//! - `door`: who gets in
 //! - `recover`, `tidy`: runs of a store without a server
 
 mod agents;
 mod clock;
+mod door;
 mod http;
 mod hub;
 mod otlp;
@@ -29,7 +31,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -38,8 +39,11 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::export::Snapshot;
+use crate::run::Place;
 use crate::store::{Created, Store, StoreError};
 use clock::Clock;
+pub use door::Door;
+use door::Doorkeeper;
 use hub::{Beat, Hub, Message, Present, Submission, SubmitError, Watch};
 pub use otlp::{OtlpTarget, OtlpUrlError};
 pub use recover::{RecoverError, recover};
@@ -66,6 +70,16 @@ pub struct ServerOptions {
     pub otlp: Option<OtlpTarget>,
     /// Which runs are kept, looked at once an hour; the logs of those that ended a day ago are made smaller then, too.
     pub retention: Option<Retention>,
+    /// Who gets in.
+    pub door: Door,
+    /// Names under which browsers may reach it, beside addresses and names without a dot.
+    pub names: Vec<String>,
+}
+
+impl ServerOptions {
+    fn place(&self) -> Place {
+        Place { local: self.local, open: matches!(self.door, Door::Open) }
+    }
 }
 
 /// Why a coordinator ended.
@@ -74,6 +88,9 @@ pub enum ServeError {
     /// The listener failed.
     #[error("the coordinator can't serve: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// TLS can't be set up.
+    #[error("the coordinator can't serve: {0}")]
+    Access(#[from] groundswell_access::AccessError),
     /// The store failed. What was acknowledged is in it.
     #[error("{0}")]
     Store(Arc<StoreError>),
@@ -89,10 +106,11 @@ pub async fn serve(
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    serve_over(TcpListenerStream::new(listener), options, store, shutdown).await
+    let incoming = door::listen(listener, &options.door)?;
+    serve_over(incoming, options, store, shutdown).await
 }
 
-/// The same on connections that come in another way.
+/// The same on connections that come in another way; nobody shows a certificate on them.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -111,11 +129,20 @@ where
     let closed = CancellationToken::new();
     let clock = Clock::new();
     let (otlp, retention) = (options.otlp.clone(), options.retention);
+    let doorkeeper = Doorkeeper::new(options.door.clone(), &options.names);
     let mut hub = Hub::new(clock, options, store.clone(), tasks.clone());
     hub.restore().await.map_err(|error| ServeError::Store(Arc::new(error)))?;
-    let services = Services { hub: hub_queue, beats: beat_queue, store: store.clone(), clock, tasks: tasks.clone() };
+    let services = Services {
+        hub: hub_queue,
+        beats: beat_queue,
+        store: store.clone(),
+        clock,
+        tasks: tasks.clone(),
+        doorkeeper: doorkeeper.clone(),
+    };
     // At the shutdown, or when the hub can't go on; whoever works beside it waits for this.
     let over = shutdown.child_token();
+    tasks.spawn(doorkeeper.follow(over.clone()));
     if let Some(retention) = retention {
         tasks.spawn(tidy::keep_tidy(store.clone(), retention, over.clone()));
     }
@@ -155,6 +182,7 @@ struct Services {
     store: Store,
     clock: Clock,
     tasks: TaskTracker,
+    doorkeeper: Doorkeeper,
 }
 
 type ToAgent = mpsc::Sender<Result<CoordinatorMessage, Status>>;

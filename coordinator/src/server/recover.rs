@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::hub::replay;
 use super::wire;
 use crate::report::Report;
-use crate::run::{Now, Outcome};
+use crate::run::{Now, Outcome, Place};
 use crate::store::{Store, StoreError};
 
 /// Why a run can't be turned into a report.
@@ -34,7 +34,7 @@ pub async fn recover(store: &Store, run: &str) -> Result<Report, RecoverError> {
         let json = answer.report.clone().map_err(|problem| RecoverError::NoReport { run: run.to_owned(), problem })?;
         return serde_json::from_slice(&json).map_err(|error| store.damaged(run, error).into());
     }
-    let mut restored = replay(store, &stored, false).await?;
+    let mut restored = replay(store, &stored, Place::default()).await?;
     let last =
         restored.last.unwrap_or(Now { monotonic: std::time::Duration::ZERO, calendar: std::time::SystemTime::now() });
     let outcome = match restored.outcome.take() {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use groundswell_coordinator::fleet::AgentId;
 use groundswell_coordinator::report::{Distributions, Report};
-use groundswell_coordinator::run::{Action, Candidate, Event, Health, Measured, Now, Outcome, Run};
+use groundswell_coordinator::run::{Action, Candidate, Event, Health, Measured, Now, Outcome, Place, Run};
 use groundswell_scenario::{Plan, PlanSource};
 use groundswell_stats::{Delta, ErrorClass, Outcome as Ended, Phases, Recorder, Sample, StepId};
 
@@ -32,7 +32,7 @@ impl History {
         let source = PlanSource { name: "plan.yaml".into(), text, files: BTreeMap::new(), search_level: None };
         let plan = Plan::compile(&source).unwrap();
         let steps = plan.steps.len();
-        let run = Run::new("r".into(), Arc::new(plan), BTreeMap::new(), false);
+        let run = Run::new("r".into(), Arc::new(plan), BTreeMap::new(), Place::default());
         History {
             run,
             now: Duration::ZERO,

@@ -8,6 +8,11 @@ use super::super::Services;
 use super::problem::Problem;
 use crate::api::AgentStatus;
 
+/// Answers as long as the process does.
+pub(super) async fn alive() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
 /// Answers as long as the coordinator can store what it hears.
 pub(super) async fn health(State(services): State<Services>) -> Result<Json<Value>, Problem> {
     services.present().await?;

@@ -5,9 +5,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::json;
 
 use super::super::Services;
 use super::problem::{Path, Problem};
+use super::who::Who;
 use crate::api::Accepted;
 use crate::archive::{self, Archive, ArchiveError, Imported};
 
@@ -23,10 +25,15 @@ pub(super) async fn export(State(services): State<Services>, Path(id): Path<Stri
         .into_response())
 }
 
-pub(super) async fn import(State(services): State<Services>, file: Bytes) -> Result<Response, Problem> {
+pub(super) async fn import(
+    State(services): State<Services>,
+    who: Who,
+    file: Bytes,
+) -> Result<Response, Problem> {
     let read = tokio::task::spawn_blocking(move || Archive::read(file.as_ref()));
     let archive = read.await.map_err(|error| Problem::internal(error.to_string()))??;
     let new = archive::import(&services.store, &archive).await? == Imported::New;
+    who.did(&services, "imported", &json!({ "run": archive.id }));
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Accepted { id: archive.id, new })).into_response())
 }

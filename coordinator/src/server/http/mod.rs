@@ -6,9 +6,12 @@
 //! - `compare`: a run beside its baselines
 //! - `events`: what happens in a run, as server-sent events
 //! - `agents`: the fleet
+//! - `guard`: who gets an answer
+//! - `login`: tokens become cookies and certificates
 //! - `dashboard`: the pages that people look at
 //! - `metrics`: figures for Prometheus
 //! - `problem`: errors (RFC 9457)
+//! - `who`: who sends a request
 //!
 //! `docs/openapi.json` describes every operation; it is served, and a test holds it and [`operations`] together.
 
@@ -17,13 +20,17 @@ mod archive;
 mod compare;
 mod dashboard;
 mod events;
+mod guard;
+mod login;
 mod metrics;
 mod problem;
 mod runs;
+mod who;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, Method, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tonic::Status;
@@ -47,7 +54,10 @@ pub(super) fn router(services: Services) -> Router {
     Router::new()
         .nest(PREFIX, api)
         .route("/metrics", get(metrics::metrics))
+        .route("/health", get(agents::alive))
+        .route("/ready", get(agents::health))
         .merge(dashboard::router())
+        .layer(from_fn_with_state(services.doorkeeper.clone(), guard::guard))
         .with_state(services)
 }
 
@@ -56,6 +66,10 @@ fn operations() -> Vec<(&'static str, &'static str, MethodRouter<Services>)> {
     vec![
         ("/health", "get", get(agents::health)),
         ("/openapi.json", "get", get(openapi)),
+        ("/session", "get", get(login::whoami)),
+        ("/login", "post", post(login::login)),
+        ("/logout", "post", post(login::logout)),
+        ("/join", "post", post(login::join)),
         ("/agents", "get", get(agents::list)),
         ("/compare", "get", get(compare::compare)),
         ("/runs", "get", get(runs::list)),

@@ -10,10 +10,12 @@ use axum::response::{IntoResponse, Response};
 use groundswell_scenario::{Plan, PlanSource};
 use groundswell_stats::{Distribution, Overflow};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::super::Services;
 use super::super::hub::{self, Present};
 use super::problem::{Json, Path, Problem, Query};
+use super::who::Who;
 use crate::api::{Accepted, Frames, PlanFiles, RunStatus, Submission};
 use crate::report::{self, Distributions, Format, Frame, FrameStep, RenderError, Rendered, Report, Summary};
 use crate::store::{RunRow, RunState};
@@ -29,6 +31,7 @@ const DEFAULT_LIMIT: usize = 100;
 
 pub(super) async fn submit(
     State(services): State<Services>,
+    who: Who,
     Json(submission): Json<Submission>,
 ) -> Result<Response, Problem> {
     let wait = checked_wait(&submission)?;
@@ -44,9 +47,11 @@ pub(super) async fn submit(
         )?;
     let submission = submission.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
     let agents = agents as usize;
+    let wanted = json!({ "plan": plan.name, "hash": plan.hash, "target": plan.target.as_str() });
     let created = services
         .submit(|answer| hub::Submission { plan, source, agents, wait, labels, selector, submission, attached, answer })
         .await??;
+    who.did(&services, "submitted", &json!({ "run": created.id, "wanted": wanted }));
     let status = if created.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Answer(Accepted { id: created.id, new: created.new })).into_response())
 }
@@ -148,8 +153,13 @@ fn status_of(row: RunRow, present: &Present) -> RunStatus {
     }
 }
 
-pub(super) async fn cancel(State(services): State<Services>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn cancel(
+    State(services): State<Services>,
+    who: Who,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     if services.stop(&id).await? {
+        who.did(&services, "cancelled", &json!({ "run": id }));
         return Ok(StatusCode::ACCEPTED);
     }
     services.store.run(&id).await?;

@@ -82,6 +82,8 @@ pub(super) struct Joined {
 /// A heartbeat; answers whether the agent may go on.
 pub(super) struct Beat {
     pub(super) agent: AgentId,
+    /// The name in its certificate, where agents have one.
+    pub(super) name: Option<String>,
     pub(super) answer: oneshot::Sender<bool>,
 }
 

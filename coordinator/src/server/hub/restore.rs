@@ -13,7 +13,7 @@ use super::running::Running;
 use super::runs::is_finished;
 use crate::delivery::{Intake, Leases};
 use crate::fleet::{AgentId, Labels, Newcomer};
-use crate::run::{Action, Candidate, Event, Now, Outcome, Run};
+use crate::run::{Action, Candidate, Event, Now, Outcome, Place, Run};
 use crate::server::clock::calendar;
 use crate::server::wire;
 use crate::store::{EntryBody, Store, StoreError, StoredRun};
@@ -35,13 +35,13 @@ pub(in crate::server) struct Restored {
 ///
 /// # Errors
 /// When the log or the plan is not what was written.
-pub(in crate::server) async fn replay(store: &Store, stored: &StoredRun, local: bool) -> Result<Restored, StoreError> {
+pub(in crate::server) async fn replay(store: &Store, stored: &StoredRun, place: Place) -> Result<Restored, StoreError> {
     let id = &stored.row.id;
     let broken = |what: String| store.damaged(id, what);
     let wire_plan = v1::Plan::decode(stored.plan.as_slice()).map_err(|error| broken(format!("its plan: {error}")))?;
     let plan = Plan::compile(&PlanSource::from(wire_plan.clone())).map_err(|error| broken(error.to_string()))?;
     let mut restored = Restored {
-        run: Run::new(id.clone(), Arc::new(plan), stored.row.labels.clone(), local),
+        run: Run::new(id.clone(), Arc::new(plan), stored.row.labels.clone(), place),
         wire_plan,
         outcome: None,
         entries: 0,
@@ -103,7 +103,7 @@ impl Hub {
         unfinished.reverse();
         for id in unfinished {
             let stored = self.store.run(&id).await?;
-            let restored = replay(&self.store, &stored, self.options.local).await?;
+            let restored = replay(&self.store, &stored, self.options.place()).await?;
             let outcome = self.take_up(&stored, restored)?;
             let index = self.runs.len() - 1;
             match outcome {
@@ -121,7 +121,7 @@ impl Hub {
         if stored.row.compacted || !is_finished(stored.row.state) {
             return;
         }
-        let taken = match replay(&self.store, &stored, self.options.local).await {
+        let taken = match replay(&self.store, &stored, self.options.place()).await {
             Ok(restored) => self.take_up(&stored, restored).map(drop),
             Err(error) => Err(error),
         };

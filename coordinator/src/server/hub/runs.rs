@@ -46,7 +46,7 @@ impl Hub {
         let created = self.store.create_run(&new).await;
         if let Ok(Created { id, new: true }) = &created {
             tracing::info!(run = %id, "run submitted");
-            let run = Run::new(id.clone(), Arc::new(plan), labels, self.options.local);
+            let run = Run::new(id.clone(), Arc::new(plan), labels, self.options.place());
             let running = Running::new(id.clone(), run, wire_plan, agents, wait, now.monotonic);
             self.runs.push(Running { selector, attached, ..running });
         }

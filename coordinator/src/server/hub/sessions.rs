@@ -79,7 +79,13 @@ impl Hub {
         self.sessions.keys().copied().find(|here| self.fleet.get(*here).is_some_and(|known| known.name == *name))
     }
 
-    pub(super) fn beat(&mut self, Beat { agent, answer }: Beat) {
+    pub(super) fn beat(&mut self, Beat { agent, name, answer }: Beat) {
+        // Nobody keeps another one's load going.
+        let of_another = |name| self.fleet.get(agent).is_some_and(|known| known.name != name);
+        if name.is_some_and(of_another) {
+            let _ = answer.send(false);
+            return;
+        }
         let now = self.clock.monotonic();
         self.fleet.heard(agent, now);
         let may_go_on = match self.run_of(agent) {

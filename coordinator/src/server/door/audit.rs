@@ -1,0 +1,44 @@
+//! Who did what: a line of JSON for everything that changes something, appended to `audit.jsonl` in the access folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+/// The log; none where everybody gets in, since nobody is known there.
+#[derive(Debug)]
+pub(in crate::server) struct Audit {
+    file: Option<Mutex<File>>,
+}
+
+impl Audit {
+    pub(super) fn none() -> Self {
+        Audit { file: None }
+    }
+
+    /// Appends to that file. In a folder that can't be written, the coordinator's own log has to do.
+    pub(super) fn to(path: &Path) -> Self {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        if let Err(error) = &file {
+            tracing::warn!(path = %path.display(), %error, "no audit log is written");
+        }
+        Audit { file: file.ok().map(Mutex::new) }
+    }
+
+    /// Says who did what, from where. `more` has what belongs to it, and no secret.
+    pub(in crate::server) fn say(&self, who: &str, from: Option<std::net::SocketAddr>, what: &str, more: &Value) {
+        let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let line = json!({ "at": at, "who": who, "from": from.map(|from| from.to_string()), "what": what, "of": more });
+        tracing::info!(who, what, of = %more, "audit");
+        let Some(file) = &self.file else { return };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        // One write for one line, so that lines of two processes do not mix.
+        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
+            tracing::error!(%error, %line, "the audit log can't be written");
+        }
+    }
+}
