@@ -53,7 +53,8 @@ impl Identity {
     /// # Errors
     /// When one of them is none.
     pub fn from_pem(certificate: &str, key: &str, ca: &str) -> Result<Self, AccessError> {
-        let wrong = |what| move |why: rustls_pki_types::pem::Error| AccessError::Certificate { what, why: why.to_string() };
+        let wrong =
+            |what| move |why: rustls_pki_types::pem::Error| AccessError::Certificate { what, why: why.to_string() };
         let one = |text: &str, what| CertificateDer::from_pem_slice(text.as_bytes()).map_err(wrong(what));
         Ok(Identity {
             chain: vec![one(certificate, "the certificate")?, one(ca, "the CA's certificate")?],

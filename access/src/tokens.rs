@@ -48,7 +48,8 @@ impl Tokens {
     /// The entry of a token that counts at that moment. The secret is compared in constant time.
     pub(crate) fn find(&self, token: &Token, at_s: u64) -> Option<&TokenEntry> {
         let hash = hex(&token.hash());
-        let is_it = |entry: &&TokenEntry| entry.id == token.id && bool::from(entry.hash.as_bytes().ct_eq(hash.as_bytes()));
+        let is_it =
+            |entry: &&TokenEntry| entry.id == token.id && bool::from(entry.hash.as_bytes().ct_eq(hash.as_bytes()));
         let entry = self.tokens.iter().find(is_it)?;
         (entry.role == token.role && at_s < entry.expires_s && entry.uses_left != Some(0)).then_some(entry)
     }
@@ -69,8 +70,13 @@ impl AccessFolder {
     pub fn create_token(&self, new: NewToken, ca: Fingerprint) -> Result<Token, AccessError> {
         let token = Token::draw(new.role, ca);
         let expires_s = now_s().saturating_add(new.lifetime.as_secs());
-        let entry =
-            TokenEntry { id: token.id.clone(), role: new.role, hash: hex(&token.hash()), expires_s, uses_left: new.uses };
+        let entry = TokenEntry {
+            id: token.id.clone(),
+            role: new.role,
+            hash: hex(&token.hash()),
+            expires_s,
+            uses_left: new.uses,
+        };
         self.change(FILE, |tokens: &mut Tokens| {
             // Those that nobody can use any more; a day later nobody wonders about them either.
             tokens.tokens.retain(|entry| entry.expires_s.saturating_add(24 * 3_600) > now_s());
@@ -97,7 +103,9 @@ impl AccessFolder {
             let before = tokens.tokens.len();
             tokens.tokens.retain(|entry| entry.id != id);
             if tokens.tokens.len() == before {
-                return Err(AccessError::NotThere(format!("there is no token {id}; groundswell tokens list has their ids")));
+                return Err(AccessError::NotThere(format!(
+                    "there is no token {id}; groundswell tokens list has their ids"
+                )));
             }
             Ok(())
         })

@@ -9,12 +9,14 @@
 //! - `link`: the session: dialled, used, lost, dialled again
 //! - `beat`: heartbeats, which are clock probes too
 //! - `job`: one run: armed, started, sealed once a second, done
+//! - `tls`: connections with TLS
 //! - `window`: what is sealed and how it travels
 
 mod agent;
 mod beat;
 mod job;
 mod link;
+mod tls;
 mod window;
 
 use std::collections::BTreeMap;
@@ -49,6 +51,8 @@ pub struct AgentOptions {
     pub raw_samples: Option<PathBuf>,
     /// End with an error when the coordinator can't be reached, instead of trying again.
     pub once: bool,
+    /// How a coordinator at an `https` URL is known, and how the agent is known to it.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// Most of a load that an agent takes on; the coordinator gives it no more.
@@ -99,8 +103,11 @@ pub enum AgentError {
 /// # Errors
 /// See [`AgentError`]; a coordinator that is away is none unless the options say so.
 pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let over_tcp: Connect = Arc::new(|endpoint| Box::pin(async move { endpoint.connect().await }));
-    run_over(over_tcp, options, shutdown).await
+    let connect: Connect = match options.tls.clone() {
+        Some(config) => tls::connect(config),
+        None => Arc::new(|endpoint| Box::pin(async move { endpoint.connect().await })),
+    };
+    run_over(connect, options, shutdown).await
 }
 
 /// The same over connections that are made in another way.

@@ -1,5 +1,7 @@
 //! Every command and flag. The doc comments are the texts of `--help`.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::Format;
+
+pub use access::{
+    AccessArgs, CertsAction, CertsArgs, ClientArgs, DoorArgs, JoinArgs, StaticTokenArgs, TokensAction, TokensArgs,
+};
 
 /// Distributed load generator for HTTP and WebSocket services.
 ///
@@ -52,6 +58,10 @@ pub enum Command {
     Report(ReportArgs),
     /// Say whether a run regressed against one or more baselines, with the noise taken into account
     Compare(CompareArgs),
+    /// Make the CA of a coordinator and certificates of agents, and revoke them
+    Certs(CertsArgs),
+    /// Make, list and revoke tokens, by which agents join and people get in
+    Tokens(TokensArgs),
     /// Start the built-in target to try groundswell on
     DemoTarget(DemoTargetArgs),
 }
@@ -76,6 +86,12 @@ pub struct RunArgs {
     /// Address on which agents from elsewhere can join this run
     #[arg(long, value_name = "ADDR", env = "GROUNDSWELL_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// How agents from elsewhere get in.
+    #[command(flatten)]
+    pub door: DoorArgs,
+    /// How this command gets in.
+    #[command(flatten)]
+    pub client: ClientArgs,
     /// Start the built-in target at the plan's target address for the time of the run
     #[arg(long)]
     pub demo_target: bool,
@@ -136,6 +152,12 @@ pub struct ServeArgs {
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// Who gets in.
+    #[command(flatten)]
+    pub door: DoorArgs,
+    /// Tokens from elsewhere.
+    #[command(flatten)]
+    pub tokens: StaticTokenArgs,
     /// Where figures go.
     #[command(flatten)]
     pub otlp: OtlpArgs,
@@ -251,7 +273,10 @@ pub struct AgentArgs {
     /// The coordinator to join
     #[arg(long, value_name = "URL", env = "GROUNDSWELL_COORDINATOR", default_value = "http://127.0.0.1:7710")]
     pub coordinator: String,
-    /// Name of this agent in reports, unique at its coordinator [default: the host's name and the process id]
+    /// How it gets in.
+    #[command(flatten)]
+    pub join: JoinArgs,
+    /// Name of this agent in reports, unique at its coordinator [default: that of its certificate, or the host's name and the process id]
     #[arg(long, value_name = "NAME", env = "GROUNDSWELL_NAME")]
     pub name: Option<String>,
     /// Worker threads [default: the cores of this machine]

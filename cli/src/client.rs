@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use groundswell_coordinator::api::{Accepted, Finished, PREFIX, Problem, Submission};
+use groundswell_access::{Trust, client_config};
+use groundswell_coordinator::api::{Accepted, Certificate, Finished, Join, PREFIX, Problem, Submission};
 use groundswell_coordinator::archive::Archive;
 use groundswell_coordinator::report::{Distributions, Report};
 use groundswell_coordinator::run::Progress;
@@ -25,6 +26,30 @@ pub(crate) struct Client {
     base: Url,
     /// As the user wrote it.
     pub(crate) name: String,
+    token: Option<String>,
+}
+
+/// The URL of a coordinator to which its token, and what it answers, may go.
+fn checked(reach: &Reach) -> Result<Url, Failure> {
+    let url = &reach.url;
+    let example = "write the coordinator's URL like http://127.0.0.1:7710";
+    let base = Url::parse(url).with_context(|| format!("{url}: not the URL of a coordinator; {example}"));
+    let base = base.map_err(Failure::usage)?;
+    let wrong = |why: &str| Err(Failure::usage(anyhow!("{url}: {why}")));
+    match base.scheme() {
+        _ if base.host().is_none() => wrong(example),
+        "https" if reach.trust.is_none() => wrong(
+            "by what is this coordinator known? A token of `groundswell tokens create run` says it (GROUNDSWELL_TOKEN or \
+             --token-file); or add --ca ca.pem",
+        ),
+        "https" => Ok(base),
+        "http" if on_this_machine(&base) || reach.insecure && reach.token.is_none() => Ok(base),
+        "http" if reach.token.is_some() => {
+            wrong("the token would be readable on its way; use the coordinator's https URL")
+        }
+        "http" => wrong("this connection would not be encrypted; use https, or say --insecure"),
+        _ => wrong(example),
+    }
 }
 
 /// What happens in a run.
@@ -34,39 +59,66 @@ pub(crate) enum Event {
     Finished(Finished),
 }
 
+/// How a coordinator is reached.
+#[derive(Clone, Default)]
+pub(crate) struct Reach {
+    /// Its URL, as the user wrote it.
+    pub(crate) url: String,
+    /// A token.
+    pub(crate) token: Option<String>,
+    /// By what it is known, at an https URL.
+    pub(crate) trust: Option<Trust>,
+    /// Talk to one without TLS that is elsewhere.
+    pub(crate) insecure: bool,
+    /// It is in this process. All that is asked goes over one connection then (HTTP/2): while the load has taken every port
+    /// or descriptor of the machine, no second one could be opened, and the report would be lost.
+    pub(crate) within_process: bool,
+}
+
+impl Reach {
+    pub(crate) fn at(url: &str) -> Self {
+        Reach { url: url.to_owned(), ..Reach::default() }
+    }
+}
+
+/// Whether a URL leads to this machine.
+pub(crate) fn on_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
 impl Client {
-    pub(crate) fn new(coordinator: &str) -> Result<Self, Failure> {
-        Client::with(coordinator, reqwest::Client::builder())
-    }
-
-    /// A client of a coordinator in this process. All that it asks goes over one connection (HTTP/2): while the load has
-    /// taken every port or descriptor of the machine, it could open no second one, and the report would be lost.
-    pub(crate) fn within_process(coordinator: &str) -> Result<Self, Failure> {
-        Client::with(coordinator, reqwest::Client::builder().http2_prior_knowledge().pool_idle_timeout(None))
-    }
-
-    fn with(coordinator: &str, builder: reqwest::ClientBuilder) -> Result<Self, Failure> {
-        let base = Url::parse(coordinator)
-            .with_context(|| {
-                format!("{coordinator}: not the URL of a coordinator; write it like http://127.0.0.1:7710")
-            })
-            .map_err(Failure::usage)?;
-        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
-            return Err(Failure::usage(anyhow!(
-                "{coordinator}: write the coordinator's URL like http://127.0.0.1:7710"
-            )));
-        }
+    pub(crate) fn new(reach: &Reach) -> Result<Self, Failure> {
+        let base = checked(reach)?;
         // A second time, in the same process, it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = builder
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE)
             // A proxy for the web is none for a coordinator.
-            .no_proxy()
-            .build()
-            .context("can't set up an HTTP client")
-            .map_err(Failure::incomplete)?;
-        Ok(Client { http, base, name: coordinator.to_owned() })
+            .no_proxy();
+        if let Some(trust) = reach.trust.as_ref().filter(|_| base.scheme() == "https") {
+            let mut config = client_config(trust, None).map_err(Failure::usage)?;
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            builder = builder.tls_backend_preconfigured(config);
+        }
+        if reach.within_process {
+            builder = builder.pool_idle_timeout(None);
+            // With TLS, both sides agree on HTTP/2 by themselves.
+            builder = if base.scheme() == "http" { builder.http2_prior_knowledge() } else { builder };
+        }
+        let http = builder.build().context("can't set up an HTTP client").map_err(Failure::incomplete)?;
+        Ok(Client { http, base, name: reach.url.clone(), token: reach.token.clone() })
+    }
+
+    /// Asks for the certificate of an agent.
+    pub(crate) async fn join(&self, name: &str, request: &str) -> Result<Certificate, Failure> {
+        let join = Join { name: name.to_owned(), request: request.to_owned() };
+        self.answer(self.http.post(self.url("/join")).json(&join)).await
     }
 
     /// Submits a plan.
@@ -116,13 +168,19 @@ impl Client {
             .map_err(Failure::incomplete)
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<Response, Failure> {
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         let response = request.send().await.map_err(|error| {
+            // A certificate that is none does not become one.
+            let unreachable = !is_about_certificates(&error);
             let error = anyhow!(error.without_url());
-            Failure::incomplete(error.context(format!(
+            let error = error.context(format!(
                 "can't reach the coordinator at {}; is `groundswell serve` running there?",
                 self.name
-            )))
+            ));
+            Failure { unreachable, ..Failure::incomplete(error) }
         })?;
         if response.status().is_success() {
             return Ok(response);
@@ -139,9 +197,25 @@ impl Client {
         let error = anyhow!("the coordinator at {} refused: {why}", self.name);
         match status {
             StatusCode::NOT_FOUND => Failure { not_found: true, ..Failure::incomplete(error) },
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Failure::usage(error),
+            StatusCode::BAD_REQUEST
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN => Failure::usage(error),
             _ => Failure::incomplete(error),
         }
+    }
+}
+
+/// Whether a connection failed because the other side is not who it should be.
+fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return true;
+    }
+    // An I/O error hides the one that it was made of from `source`.
+    let hidden = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+    match hidden {
+        Some(hidden) => is_about_certificates(hidden),
+        None => error.source().is_some_and(is_about_certificates),
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Failure {
     pub(crate) error: anyhow::Error,
     /// A coordinator says that there is no such thing.
     pub(crate) not_found: bool,
+    /// There was no answer from a coordinator.
+    pub(crate) unreachable: bool,
 }
 
 /// What a command returns.
@@ -60,11 +62,11 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 
 impl Failure {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Failure { exit: Exit::Usage, error: error.into(), not_found: false }
+        Failure { exit: Exit::Usage, error: error.into(), not_found: false, unreachable: false }
     }
 
     pub(crate) fn incomplete(error: impl Into<anyhow::Error>) -> Self {
-        Failure { exit: Exit::Incomplete, error: error.into(), not_found: false }
+        Failure { exit: Exit::Incomplete, error: error.into(), not_found: false, unreachable: false }
     }
 }
 
@@ -87,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Runs(args) => commands::runs::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
+        Command::Certs(args) => commands::certs::run(&args),
+        Command::Tokens(args) => commands::tokens::run(&args),
         Command::Schema => commands::schema::run(),
         Command::DemoTarget(args) => commands::demo_target::run(&args),
     };

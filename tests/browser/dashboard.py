@@ -3,6 +3,7 @@
     dashboard.py journey URL TARGET FOLDER      from the form that starts a run to a comparison of two
     dashboard.py markup URL TARGET FOLDER       markup in every name stays text
     dashboard.py restart URL RUN FOLDER         watches a run while the coordinator is killed and started again
+    dashboard.py login URL TOKEN FOLDER         gets in with a token, and out again
 
 Screenshots go to FOLDER. Everything is said on stderr; it ends with an exception where something is not as it should be.
 """
@@ -40,7 +41,8 @@ class Browser:
         # Chromium's sandbox can't be had as root, which CI is.
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
         self.chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=sandbox)
-        self.page = self.chromium.new_page(viewport=DESKTOP)
+        # The CA of a coordinator is one that no browser knows.
+        self.page = self.chromium.new_page(viewport=DESKTOP, ignore_https_errors=True)
         self.page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
         self.page.on("console", lambda message: self.note(message.type == "error", "console", message.text))
@@ -346,12 +348,33 @@ def restart(browser, run):
     browser.clean(r"net::ERR_")
 
 
+def login(browser, token):
+    page = browser.page
+    browser.open("/runs")
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    expect(page.get_by_role("button", name="Log out")).to_be_hidden()
+    browser.shots("login")
+    page.get_by_label("Token").fill("gs.view.nonsense")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or expired")
+    page.get_by_label("Token").fill(token)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region", name="Runs, the newest first")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("region", name="Runs, the newest first")).to_be_visible()
+    assert page.evaluate("document.cookie") == "", "a script can read the cookie"
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    # A token that counts for nothing is an error on the console too.
+    browser.clean(r"the server responded with a status of 401")
+
+
 def main():
     what, url, more, folder = sys.argv[1:]
     with sync_playwright() as playwright:
         browser = Browser(playwright, url, folder)
         try:
-            {"journey": journey, "markup": markup, "restart": restart}[what](browser, more)
+            {"journey": journey, "markup": markup, "restart": restart, "login": login}[what](browser, more)
         except BaseException:
             say(f"problems: {browser.problems}")
             browser.page.screenshot(path=browser.folder / f"{what}-failed.png", full_page=True)

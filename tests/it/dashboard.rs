@@ -19,20 +19,20 @@ fn target() -> anyhow::Result<(Daemon, String)> {
     Ok((target, url))
 }
 
-fn browser(what: &str, coordinator: &str, more: &str, pictures: &Path) -> anyhow::Result<Daemon> {
+pub(crate) fn browser(what: &str, coordinator: &str, more: &str, pictures: &Path) -> anyhow::Result<Daemon> {
     let script = repository().join("tests/browser/dashboard.py");
     Daemon::spawn("browser", Command::new(python()).arg(script).args([what, coordinator, more]).arg(pictures))
 }
 
 /// Ends well, or says why not.
-fn ends_well(mut browser: Daemon) -> anyhow::Result<()> {
+pub(crate) fn ends_well(mut browser: Daemon) -> anyhow::Result<()> {
     let code = browser.wait()?;
     ensure!(code == Some(0), "{}", browser.said());
     Ok(())
 }
 
 /// A folder for pictures: the one that was asked for, or the temporary one.
-fn pictures(temporary: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn pictures(temporary: &Path) -> anyhow::Result<PathBuf> {
     let Some(wanted) = std::env::var_os(PICTURES) else { return Ok(temporary.to_owned()) };
     std::fs::create_dir_all(&wanted)?;
     Ok(wanted.into())

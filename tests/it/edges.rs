@@ -10,6 +10,10 @@ use crate::harness::repository;
 
 /// What a crate must never depend on. ARCHITECTURE.md explains each line.
 const FORBIDDEN: &[(&str, &[&str])] = &[
+    (
+        "groundswell-access",
+        &["tokio", "tonic", "groundswell-proto", "groundswell-agent", "groundswell-coordinator", "sqlx"],
+    ),
     ("groundswell-proto", &["reqwest", "groundswell-agent", "groundswell-coordinator", "sqlx"]),
     ("groundswell-scenario", &["tokio", "tonic", "prost", "reqwest", "groundswell-proto", "sqlx"]),
     ("groundswell-stats", &["tokio", "tonic", "prost", "groundswell-scenario", "groundswell-proto", "sqlx"]),

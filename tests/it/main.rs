@@ -23,6 +23,7 @@ mod limits;
 mod loss;
 mod monitoring;
 mod rooms;
+mod security;
 mod sockets;
 mod stored;
 mod tls;
@@ -123,6 +124,14 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("rooms::faults_are_caught", &[Tool::Python("websockets")], rooms::faults_are_caught),
     ("rooms::a_server_that_restarts", &[Tool::Python("websockets")], rooms::a_server_that_restarts),
     ("rooms::a_storm_of_reconnects", &[Tool::Python("websockets")], rooms::a_storm),
+    ("security::agents_need_a_certificate", &[], security::agents_need_a_certificate),
+    ("security::agents_join_with_a_token", &[], security::agents_join_with_a_token),
+    ("security::tokens_of_files", &[], security::tokens_of_files),
+    ("security::people_need_a_token", &[], security::people_need_a_token),
+    ("security::browsers", &[], security::browsers),
+    ("security::a_person_logs_in", BROWSER, security::a_person_logs_in),
+    ("security::open_is_said", &[], security::open_is_said),
+    ("security::a_run_that_others_join", &[], security::a_run_that_others_join),
     ("stored::a_coordinator_keeps_its_store_small", &[], stored::kept_small),
     ("compare::a_regression_against_a_stored_run", &[], compare::regression),
     ("stored::a_run_is_kept_and_reported_again", &[], stored::kept),

@@ -121,7 +121,7 @@ fn run(seconds: u64, fault: impl Fn(&mut Sim<'_>, u64)) -> (Report, Oracle) {
 
 async fn coordinator(data: PathBuf) -> turmoil::Result {
     let store = Store::open(&Location::Folder(data)).await?;
-    let options = ServerOptions { local: false, outlives: true, otlp: None, retention: None };
+    let options = ServerOptions { outlives: true, ..ServerOptions::default() };
     serve_over(wire::incoming(PORT).await?, options, store, CancellationToken::new()).await?;
     Ok(())
 }
@@ -136,6 +136,7 @@ async fn agent(name: &str) -> turmoil::Result {
         labels: BTreeMap::new(),
         raw_samples: None,
         once: false,
+        tls: None,
     };
     run_over(wire::connect(), options, CancellationToken::new()).await?;
     Ok(())

@@ -206,9 +206,11 @@ impl Agent {
         self.jobs.retain(Job::has_started);
         self.jobs.iter_mut().for_each(Job::session_lost);
         let url = self.options.coordinator.clone();
-        if matches!(status.code(), Code::FailedPrecondition | Code::AlreadyExists | Code::InvalidArgument)
-            && self.jobs.is_empty()
-        {
+        // Who is not let in any more stops at once; what it holds would not be taken.
+        let is_shut_out = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
+        let is_refused =
+            matches!(status.code(), Code::FailedPrecondition | Code::AlreadyExists | Code::InvalidArgument);
+        if is_shut_out || is_refused && self.jobs.is_empty() {
             return Err(AgentError::Refused { url, why });
         }
         if self.options.once {

@@ -1,29 +1,43 @@
 //! `groundswell agent`
 
+use std::sync::Arc;
+
 use groundswell_agent::{AgentError, AgentOptions, Limits};
 use tokio_util::sync::CancellationToken;
 
+use super::joining::{Way, way};
 use super::{cores, runtime, shutdown_on_signal};
 use crate::args::AgentArgs;
 use crate::{Exit, Failure, Outcome, output};
 
 pub(crate) fn run(args: &AgentArgs) -> Outcome {
+    let runtime = runtime()?;
+    let shutdown = CancellationToken::new();
+    let way = runtime.block_on(async {
+        tokio::select! {
+            way = way(args, default_name) => way.map(Some),
+            () = shutdown_on_signal(shutdown.clone()) => Ok(None),
+            () = shutdown.cancelled() => Ok(None),
+        }
+    })?;
+    // Asked to end before it was let in.
+    let Some(Way { name, tls }) = way else { return Ok(Exit::Success) };
     let options = AgentOptions {
         coordinator: args.coordinator.clone(),
-        name: args.name.clone().unwrap_or_else(default_name),
+        name,
         workers: args.workers.unwrap_or_else(cores),
         weight: args.weight,
         limits: Limits { rate_per_s: args.max_rate, users: args.max_users },
         labels: args.label.iter().cloned().collect(),
         raw_samples: args.raw_samples.clone(),
         once: false,
+        tls: tls.map(Arc::new),
     };
     output::note(&format!(
         "agent {} (worker threads: {}), coordinator {}",
         options.name, options.workers, options.coordinator
     ));
-    runtime()?.block_on(async {
-        let shutdown = CancellationToken::new();
+    runtime.block_on(async {
         tokio::select! {
             ended = groundswell_agent::run(options, shutdown.clone()) => ended.map_err(failure)?,
             () = shutdown_on_signal(shutdown.clone()) => {}

@@ -1,25 +1,35 @@
 //! What runs in the process of a command: coordinator, agents, demo target.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use groundswell_access::{Authority, NewToken, Role, Trust, client_config};
 use groundswell_agent::{AgentOptions, Limits};
-use groundswell_coordinator::server::ServerOptions;
+use groundswell_coordinator::server::{Door, ServerOptions};
 use groundswell_demo_target::DemoTargetOptions;
 use groundswell_scenario::Plan;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, cores, runtime, store};
+use super::joining::trust_of;
+use super::{access, bind, cores, runtime, store};
 use crate::args::RunArgs;
+use crate::client::Reach;
 use crate::{Failure, output};
+
+/// For how long the tokens of one run count.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What runs beside this command in the same process: coordinator, agents, demo target. Each has its own thread.
 #[derive(Default)]
 pub(super) struct Company {
-    /// URL of the coordinator.
-    pub(super) coordinator: String,
+    /// How the coordinator is reached.
+    pub(super) coordinator: Reach,
+    /// Who gets into a coordinator of this process.
+    door: Door,
     /// Agents that the run waits for.
     pub(super) agents_wanted: u32,
     /// They leave first, so that none misses its coordinator.
@@ -34,7 +44,7 @@ impl Company {
             self.start_demo_target(plan).await?;
         }
         match &args.coordinator {
-            Some(coordinator) => self.coordinator.clone_from(coordinator),
+            Some(coordinator) => self.coordinator = reach(args, coordinator)?,
             None => self.start_coordinator(args, plan).await?,
         }
         Ok(())
@@ -62,11 +72,17 @@ impl Company {
         let listener = bind(address, "--listen").await?;
         let address = listener.local_addr().map_err(Failure::incomplete)?;
         let listener = listener.into_std().map_err(Failure::incomplete)?;
-        self.coordinator = format!("http://{}", reachable(address));
         let here = args.agents.unwrap_or(if args.wait_agents.is_some() { 0 } else { 1 });
         self.agents_wanted += here;
-        let options = ServerOptions { local: args.wait_agents.is_none(), outlives: false, otlp: None, retention: None };
         let store = store::for_one_run(args.data_dir.as_deref()).await?;
+        self.door = access::door(&args.door, address, Vec::new(), || access::beside(&store.location))?;
+        self.coordinator = within(&self.door, address)?;
+        let options = ServerOptions {
+            local: args.wait_agents.is_none(),
+            door: self.door.clone(),
+            names: args.door.names.clone(),
+            ..ServerOptions::default()
+        };
         let shutdown = self.servers.shutdown.clone();
         self.servers.spawn("coordinator", async move {
             // All of it, with the folder: a task that only names the store takes nothing else along.
@@ -76,7 +92,7 @@ impl Company {
             Ok(())
         })?;
         if let Some(wanted) = args.wait_agents {
-            output::note(&format!("waiting for {wanted} agents: groundswell agent --coordinator http://{address}"));
+            output::note(&format!("waiting for {wanted} agents: {}", self.invitation(args, address)?));
         }
         let agents = if here == 1 { "1 agent" } else { &format!("{here} agents") };
         output::note(&format!("load goes to {} from {agents} in this process", plan.target));
@@ -86,10 +102,33 @@ impl Company {
         Ok(())
     }
 
+    /// What agents from elsewhere are started with.
+    fn invitation(&self, args: &RunArgs, address: SocketAddr) -> Result<String, Failure> {
+        let (url, join) = match &self.door {
+            Door::Local => (format!("http://{address}"), String::new()),
+            Door::Open => (format!("http://{address}"), " --insecure".to_owned()),
+            Door::Gate(gate) => {
+                let join = NewToken { role: Role::Join, lifetime: TOKEN_LIFETIME, uses: None };
+                let token = gate.create_token(join).map_err(Failure::usage)?;
+                (format!("https://{}", access::shown(&args.door, address)), format!(" --join {}", token.text()))
+            }
+        };
+        Ok(format!("groundswell agent --coordinator {url}{join}"))
+    }
+
     fn start_agent(&mut self, args: &RunArgs, number: u32, of: u32) -> Result<(), Failure> {
+        let name = format!("local-{number}");
+        let tls = match (&self.door, &self.coordinator.trust) {
+            (Door::Gate(gate), Some(trust)) => {
+                let identity =
+                    gate.authority().issue_agent(&name, Authority::AGENT_LIFETIME).map_err(Failure::usage)?;
+                Some(Arc::new(client_config(trust, Some(&identity)).map_err(Failure::usage)?))
+            }
+            _ => None,
+        };
         let options = AgentOptions {
-            coordinator: self.coordinator.clone(),
-            name: format!("local-{number}"),
+            coordinator: self.coordinator.url.clone(),
+            name,
             workers: args.workers.unwrap_or((cores() / of).max(1)),
             weight: 1,
             limits: Limits::default(),
@@ -97,6 +136,7 @@ impl Company {
             labels: args.on.iter().cloned().collect(),
             raw_samples: args.raw_samples.clone(),
             once: false,
+            tls,
         };
         let shutdown = self.agents.shutdown.clone();
         self.agents.spawn(&format!("local-{number}"), async move {
@@ -109,6 +149,29 @@ impl Company {
         self.agents.stop();
         self.servers.stop();
     }
+}
+
+/// How the coordinator of `--coordinator` is reached.
+pub(super) fn reach(args: &RunArgs, url: &str) -> Result<Reach, Failure> {
+    let token = access::token(args.client.token_file.as_deref(), "GROUNDSWELL_TOKEN")?;
+    let trust = trust_of(args.client.ca.as_deref(), token.as_deref())?;
+    Ok(Reach { token, trust, insecure: args.door.insecure, ..Reach::at(url) })
+}
+
+/// How this process reaches its own coordinator.
+fn within(door: &Door, address: SocketAddr) -> Result<Reach, Failure> {
+    let address = reachable(address);
+    let Door::Gate(gate) = door else {
+        return Ok(Reach { within_process: true, insecure: true, ..Reach::at(&format!("http://{address}")) });
+    };
+    let of_this_run = NewToken { role: Role::Run, lifetime: TOKEN_LIFETIME, uses: None };
+    let token = gate.create_token(of_this_run).map_err(Failure::usage)?;
+    Ok(Reach {
+        token: Some(token.text()),
+        trust: Some(Trust::Fingerprint(token.ca)),
+        within_process: true,
+        ..Reach::at(&format!("https://{address}"))
+    })
 }
 
 /// Threads that end together, each with a runtime of its own.

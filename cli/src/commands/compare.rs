@@ -13,7 +13,7 @@ use groundswell_coordinator::store::Store;
 use super::stored::{Answer, id_of};
 use super::{runtime, store};
 use crate::args::{CompareArgs, StoreArgs};
-use crate::client::Client;
+use crate::client::{Client, Reach};
 use crate::output::{self, OutFile};
 use crate::{Exit, Failure, Outcome};
 
@@ -55,7 +55,7 @@ pub(super) fn refusal(obstacles: &[Obstacle]) -> Failure {
 /// Where runs that are no files are.
 pub(super) enum Runs<'a> {
     Store(&'a StoreArgs),
-    Coordinator(&'a str),
+    Coordinator(&'a Reach),
 }
 
 /// A run that has ended, with what a comparison needs of it.
@@ -76,7 +76,7 @@ impl Known {
             all.push(match (&store, runs) {
                 _ if is_file(word) => Known::of_file(Path::new(word))?,
                 (Some(store), _) => Known::of_store(store, word).await?,
-                (None, Runs::Coordinator(url)) => Known::of_coordinator(url, word).await?,
+                (None, Runs::Coordinator(reach)) => Known::of_coordinator(reach, word).await?,
                 (None, Runs::Store(_)) => return Err(Failure::usage(anyhow!("there is no file {word} any more"))),
             });
         }
@@ -91,8 +91,8 @@ impl Known {
         Known::of(report, distributions)
     }
 
-    async fn of_coordinator(url: &str, run: &str) -> Result<Self, Failure> {
-        let client = Client::new(url)?;
+    async fn of_coordinator(reach: &Reach, run: &str) -> Result<Self, Failure> {
+        let client = Client::new(reach)?;
         Known::of(client.report(run).await?, client.distributions(run).await?)
     }
 

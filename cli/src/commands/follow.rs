@@ -35,10 +35,7 @@ pub(super) async fn follow(
     source: &PlanSource,
     plan: &Plan,
 ) -> Result<Ended, Failure> {
-    let client = match &args.coordinator {
-        Some(coordinator) => Client::new(coordinator)?,
-        None => Client::within_process(&company.coordinator)?,
-    };
+    let client = Client::new(&company.coordinator)?;
     let submission = Submission {
         plan: PlanFiles::from(source),
         agents: company.agents_wanted,

@@ -1,11 +1,14 @@
 //! A file for each command.
 
+mod access;
 pub(crate) mod agent;
+pub(crate) mod certs;
 pub(crate) mod check;
 mod company;
 pub(crate) mod compare;
 pub(crate) mod demo_target;
 mod follow;
+mod joining;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runs;
@@ -14,6 +17,7 @@ pub(crate) mod search;
 pub(crate) mod serve;
 mod store;
 mod stored;
+pub(crate) mod tokens;
 
 use std::net::SocketAddr;
 

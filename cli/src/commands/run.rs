@@ -5,7 +5,7 @@ use groundswell_coordinator::compare::{Comparison, Measured, obstacles_of_baseli
 use groundswell_coordinator::report::Rendered;
 use groundswell_scenario::Plan;
 
-use super::company::Company;
+use super::company::{Company, reach};
 use super::compare::{Known, Runs, compare_with, refusal};
 use super::follow::{Ended, follow};
 use super::runtime;
@@ -50,7 +50,8 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
 async fn baselines(args: &RunArgs, plan: &Plan) -> Result<Vec<Known>, Failure> {
     let words: Vec<&str> = args.baseline.iter().map(String::as_str).collect();
     let store = StoreArgs { data_dir: args.data_dir.clone() };
-    let runs = args.coordinator.as_deref().map_or(Runs::Store(&store), Runs::Coordinator);
+    let elsewhere = args.coordinator.as_deref().map(|url| reach(args, url)).transpose()?;
+    let runs = elsewhere.as_ref().map_or(Runs::Store(&store), Runs::Coordinator);
     let baselines = Known::load_all(&words, &runs).await?;
     let measured: Vec<Measured<'_>> = baselines.iter().map(Known::measured).collect();
     let found = obstacles_of_baselines(&measured, &plan.load_hash);

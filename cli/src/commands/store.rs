@@ -11,17 +11,23 @@ use crate::args::StoreArgs;
 
 /// Opens the store that the arguments say.
 pub(super) async fn open(args: &StoreArgs) -> Result<(Location, Store), Failure> {
-    let location = match &args.data_dir {
-        Some(text) => Location::parse(text).map_err(Failure::usage)?,
-        None => Location::Folder(default_folder().map_err(Failure::usage)?),
-    };
+    let location = location(args)?;
     let store = Store::open(&location).await.map_err(failure)?;
     Ok((location, store))
+}
+
+/// Where the arguments say that it is.
+pub(super) fn location(args: &StoreArgs) -> Result<Location, Failure> {
+    match &args.data_dir {
+        Some(text) => Location::parse(text).map_err(Failure::usage),
+        None => Ok(Location::Folder(default_folder().map_err(Failure::usage)?)),
+    }
 }
 
 /// A store for one run: where nobody says where it is to be kept, it goes when the run is over.
 pub(super) struct OneRun {
     pub(super) store: Store,
+    pub(super) location: Location,
     /// Deleted when it is dropped.
     _folder: Option<TempDir>,
 }
@@ -36,7 +42,7 @@ pub(super) async fn for_one_run(data_dir: Option<&str>) -> Result<OneRun, Failur
         }
     };
     let store = Store::open(&location).await.map_err(failure)?;
-    Ok(OneRun { store, _folder: folder })
+    Ok(OneRun { store, location, _folder: folder })
 }
 
 fn failure(error: StoreError) -> Failure {

@@ -106,8 +106,9 @@ pub async fn serve(
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let incoming = door::listen(listener, &options.door)?;
-    serve_over(incoming, options, store, shutdown).await
+    let tasks = TaskTracker::new();
+    let incoming = door::listen(listener, &options.door, &tasks)?;
+    serve_with(incoming, options, store, shutdown, tasks).await
 }
 
 /// The same on connections that come in another way; nobody shows a certificate on them.
@@ -123,9 +124,21 @@ pub async fn serve_over<C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    serve_with(incoming, options, store, shutdown, TaskTracker::new()).await
+}
+
+async fn serve_with<C>(
+    incoming: impl Stream<Item = std::io::Result<C>>,
+    options: ServerOptions,
+    store: Store,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+) -> Result<(), ServeError>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let (hub_queue, inbox) = mpsc::channel(HUB_QUEUE);
     let (beat_queue, beats) = mpsc::channel(BEAT_QUEUE);
-    let tasks = TaskTracker::new();
     let closed = CancellationToken::new();
     let clock = Clock::new();
     let (otlp, retention) = (options.otlp.clone(), options.retention);

@@ -4,9 +4,13 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use groundswell_access::{Token, Trust, client_config};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 /// Nothing on a socket takes so long; then it hangs.
@@ -16,7 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Api {
     address: String,
     described: Value,
+    tls: Option<Arc<ClientConfig>>,
+    token: Option<String>,
 }
+
+/// A connection.
+trait Socket: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Socket for T {}
 
 /// An answer.
 #[derive(Debug)]
@@ -59,14 +70,37 @@ impl Api {
     /// When the coordinator does not serve it.
     pub(crate) fn of(url: &str) -> anyhow::Result<Self> {
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let mut api = Api { address, described: Value::Null };
+        let mut api = Api { address, described: Value::Null, tls: None, token: None };
         api.described = api.raw("GET", "/api/v1/openapi.json", &[], b"")?.json()?;
         Ok(api)
     }
 
     /// A server of another make.
     pub(crate) fn elsewhere(address: &str) -> Self {
-        Api { address: address.to_owned(), described: Value::Null }
+        Api { address: address.to_owned(), described: Value::Null, tls: None, token: None }
+    }
+
+    /// That of a coordinator with TLS, which is known by a token.
+    ///
+    /// # Errors
+    /// When the coordinator does not serve its description to who has the token.
+    pub(crate) fn with_token(url: &str, token: &str) -> anyhow::Result<Self> {
+        let ca = Token::parse(token)?.ca;
+        let mut api = Api::elsewhere(url.trim_start_matches("https://").trim_end_matches('/'));
+        api.tls = Some(Arc::new(client_config(&Trust::Fingerprint(ca), None)?));
+        api.token = Some(token.to_owned());
+        api.described = api.raw("GET", "/api/v1/openapi.json", &[], b"")?.json()?;
+        Ok(api)
+    }
+
+    /// The same for somebody else.
+    pub(crate) fn as_other(&self, token: Option<&str>) -> Self {
+        Api {
+            address: self.address.clone(),
+            described: self.described.clone(),
+            tls: self.tls.clone(),
+            token: token.map(ToOwned::to_owned),
+        }
     }
 
     /// GET, with the answer held against the description.
@@ -105,11 +139,14 @@ impl Api {
         body: &[u8],
     ) -> anyhow::Result<Answer> {
         let mut socket = self.connect()?;
-        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            more.push_str(&format!("host: {}\r\n", self.address));
+        }
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n{more}\r\n",
-            self.address,
-            body.len()
+            "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n{}{more}\r\n",
+            body.len(),
+            self.authorization()
         );
         socket.write_all(head.as_bytes())?;
         // A body that is too large is refused before all of it is read.
@@ -123,7 +160,8 @@ impl Api {
     /// When there is no stream.
     pub(crate) fn events(&self, run: &str) -> anyhow::Result<Events> {
         let mut socket = self.connect()?;
-        let request = format!("GET /api/v1/runs/{run}/events HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        let request =
+            format!("GET /api/v1/runs/{run}/events HTTP/1.1\r\nhost: {}\r\n{}\r\n", self.address, self.authorization());
         socket.write_all(request.as_bytes())?;
         let mut reader = BufReader::new(socket);
         let (status, headers) = read_head(&mut reader)?;
@@ -131,10 +169,16 @@ impl Api {
         Ok(Events { reader: Chunks { reader, left: 0 } })
     }
 
-    fn connect(&self) -> anyhow::Result<TcpStream> {
+    fn authorization(&self) -> String {
+        self.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default()
+    }
+
+    fn connect(&self) -> anyhow::Result<Box<dyn Socket>> {
         let socket = TcpStream::connect(&self.address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        Ok(socket)
+        let Some(tls) = self.tls.clone() else { return Ok(Box::new(socket)) };
+        let name = socket.peer_addr()?.ip().into();
+        Ok(Box::new(StreamOwned::new(ClientConnection::new(tls, ServerName::IpAddress(name))?, socket)))
     }
 
     /// Finds the operation of a path, and holds the answer against what it promises for its status.
@@ -224,7 +268,7 @@ impl Events {
 
 /// A chunked body (RFC 9112, 7.1).
 struct Chunks {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Socket>>,
     left: usize,
 }
 
@@ -271,7 +315,7 @@ fn read_head(reader: &mut impl BufRead) -> anyhow::Result<(u16, HashMap<String, 
     }
 }
 
-fn read_answer(mut reader: BufReader<TcpStream>) -> anyhow::Result<Answer> {
+fn read_answer(mut reader: BufReader<Box<dyn Socket>>) -> anyhow::Result<Answer> {
     let (status, headers) = read_head(&mut reader)?;
     let mut body = Vec::new();
     if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {

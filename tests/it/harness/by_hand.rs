@@ -1,5 +1,6 @@
 //! An agent made by hand: it says to a coordinator whatever a test wants said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -9,11 +10,19 @@ use groundswell_proto::v1::agent_service_client::AgentServiceClient;
 use groundswell_proto::v1::coordinator_message::Kind as Heard;
 use groundswell_proto::v1::{self, AgentMessage, CoordinatorMessage, Held, Hello};
 use groundswell_stats::{Delta, Outcome, Phases, Recorder, Sample, StepId};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
+use tower::service_fn;
 
 /// Nothing that a test waits for takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +49,20 @@ pub(crate) struct Joined {
 /// # Errors
 /// When it is not let in.
 pub(crate) async fn join(url: &str, name: &str, boot: u64, held: Vec<Held>) -> anyhow::Result<Joined> {
+    join_with(url, None, name, boot, held).await
+}
+
+/// The same over TLS.
+///
+/// # Errors
+/// When it is not let in.
+pub(crate) async fn join_with(
+    url: &str,
+    tls: Option<Arc<ClientConfig>>,
+    name: &str,
+    boot: u64,
+    held: Vec<Held>,
+) -> anyhow::Result<Joined> {
     let (out, outbound) = mpsc::channel(64);
     let hello = Hello {
         protocol: PROTOCOL,
@@ -51,7 +74,7 @@ pub(crate) async fn join(url: &str, name: &str, boot: u64, held: Vec<Held>) -> a
         held,
         ..Hello::default()
     };
-    let mut client = AgentServiceClient::connect(url.to_owned()).await?;
+    let mut client = AgentServiceClient::new(connect(url, tls).await?);
     out.send(AgentMessage { kind: Some(Say::Hello(hello)) }).await?;
     let mut inbound = client.session(ReceiverStream::new(outbound)).await?.into_inner();
     match inbound.message().await? {
@@ -60,6 +83,26 @@ pub(crate) async fn join(url: &str, name: &str, boot: u64, held: Vec<Held>) -> a
         }
         other => bail!("no Welcome but {other:?}"),
     }
+}
+
+async fn connect(url: &str, tls: Option<Arc<ClientConfig>>) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?;
+    let Some(tls) = tls else { return Ok(endpoint.connect().await?) };
+    let mut config = (*tls).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let over_tls = service_fn(move |url: Uri| {
+        let connector = connector.clone();
+        async move {
+            let address: std::net::SocketAddr = url
+                .authority()
+                .and_then(|at| at.as_str().parse().ok())
+                .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "the tests dial addresses"))?;
+            let stream = TcpStream::connect(address).await?;
+            anyhow::Ok(TokioIo::new(connector.connect(ServerName::IpAddress(address.ip().into()), stream).await?))
+        }
+    });
+    Ok(endpoint.connect_with_connector(over_tls).await?)
 }
 
 impl ByHand {

@@ -12,7 +12,7 @@ mod report;
 mod servers;
 
 pub(crate) use api::Api;
-pub(crate) use by_hand::{ByHand, join, measured};
+pub(crate) use by_hand::{ByHand, join, join_with, measured};
 pub(crate) use groups::CpuGroup;
 pub(crate) use namespace::{Namespace, To};
 pub(crate) use oracle::Oracle;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// So many failures within [`WINDOW`] from one address; then nothing is tried any more until it is over.
 const LIMIT: u32 = 10;
@@ -29,7 +31,9 @@ impl Attempts {
         let Some(address) = address else { return Ok(()) };
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get(&address) {
-            Some((since, count)) if *count >= LIMIT && since.elapsed() < WINDOW => Err(WINDOW.saturating_sub(since.elapsed())),
+            Some((since, count)) if *count >= LIMIT && since.elapsed() < WINDOW => {
+                Err(WINDOW.saturating_sub(since.elapsed()))
+            }
             _ => Ok(()),
         }
     }

@@ -20,7 +20,10 @@ impl Hosts {
     pub(in crate::server) fn knows(&self, host: &str) -> bool {
         let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
         let is_address = name.parse::<IpAddr>().is_ok()
-            || name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).is_some_and(|v6| v6.parse::<IpAddr>().is_ok());
+            || name
+                .strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .is_some_and(|v6| v6.parse::<IpAddr>().is_ok());
         let is_single_label = !name.is_empty() && !name.contains('.');
         is_address || is_single_label || name.ends_with(".localhost") || self.names.contains(&name)
     }
@@ -40,7 +43,9 @@ mod tests {
     #[test]
     fn names_that_nobody_else_can_own() {
         let hosts = Hosts::new(&["load.example.com".to_owned()]);
-        for known in ["127.0.0.1:7710", "[::1]:7710", "10.0.0.7", "localhost:7710", "coordinator:7710", "Load.Example.com"] {
+        for known in
+            ["127.0.0.1:7710", "[::1]:7710", "10.0.0.7", "localhost:7710", "coordinator:7710", "Load.Example.com"]
+        {
             assert!(hosts.knows(known), "{known}");
         }
         for unknown in ["evil.example.com:7710", "127.0.0.1.evil.example", "", "load.example.com.evil.org", "a.b:80"] {

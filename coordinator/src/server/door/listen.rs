@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
 use super::{Door, Peer};
@@ -48,22 +49,29 @@ enum Stream {
 pub(in crate::server) fn listen(
     listener: TcpListener,
     door: &Door,
+    tasks: &TaskTracker,
 ) -> Result<ReceiverStream<io::Result<Connection>>, AccessError> {
     let tls = match door {
         Door::Gate(gate) => Some(TlsAcceptor::from(gate.tls()?)),
         Door::Local | Door::Open => None,
     };
     let (accepted, connections) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
+    let of_handshakes = tasks.clone();
+    tasks.spawn(async move {
         tokio::select! {
-            () = accept_all(listener, tls, accepted.clone()) => {}
+            () = accept_all(listener, tls, accepted.clone(), of_handshakes) => {}
             () = accepted.closed() => {}
         }
     });
     Ok(ReceiverStream::new(connections))
 }
 
-async fn accept_all(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc::Sender<io::Result<Connection>>) {
+async fn accept_all(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+    tasks: TaskTracker,
+) {
     let (all, shaking) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
     loop {
         let Ok(counted) = all.clone().acquire_owned().await else { return };
@@ -87,14 +95,19 @@ async fn accept_all(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: m
         };
         let Ok(shaken) = shaking.clone().acquire_owned().await else { return };
         let accepted = accepted.clone();
-        tokio::spawn(async move {
-            let shaken_hands = timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await;
+        tasks.spawn(async move {
+            let shaken_hands = tokio::select! {
+                shaken_hands = timeout(HANDSHAKE_LIMIT, tls.accept(stream)) => shaken_hands,
+                // The server ends.
+                () = accepted.closed() => return,
+            };
             drop(shaken);
             match shaken_hands {
                 Ok(Ok(stream)) => {
                     let agent = agent_of(&stream);
                     let stream = Stream::Tls(Box::new(stream));
-                    let _ = accepted.send(Ok(Connection { stream, peer: Peer { agent, ..peer }, _counted: counted })).await;
+                    let _ =
+                        accepted.send(Ok(Connection { stream, peer: Peer { agent, ..peer }, _counted: counted })).await;
                 }
                 // Scanners, browsers that ask first, agents with old certificates: their side says why.
                 Ok(Err(error)) => tracing::debug!(from = %address, %error, "a handshake failed"),
@@ -120,7 +133,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),

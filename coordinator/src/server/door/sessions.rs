@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use groundswell_access::{Gate, Grant};
+use tokio::time::Instant;
 
 /// A working day.
 pub(in crate::server) const LIFETIME: Duration = Duration::from_secs(12 * 3_600);

@@ -25,11 +25,7 @@ pub(super) async fn export(State(services): State<Services>, Path(id): Path<Stri
         .into_response())
 }
 
-pub(super) async fn import(
-    State(services): State<Services>,
-    who: Who,
-    file: Bytes,
-) -> Result<Response, Problem> {
+pub(super) async fn import(State(services): State<Services>, who: Who, file: Bytes) -> Result<Response, Problem> {
     let read = tokio::task::spawn_blocking(move || Archive::read(file.as_ref()));
     let archive = read.await.map_err(|error| Problem::internal(error.to_string()))??;
     let new = archive::import(&services.store, &archive).await? == Imported::New;

@@ -49,6 +49,7 @@ const ASSETS: &[Asset] = assets![
     "heat.js": SCRIPT,
     "lines.js": SCRIPT,
     "list.js": SCRIPT,
+    "login.js": SCRIPT,
     "model.js": SCRIPT,
     "run.js": SCRIPT,
     "scales.js": SCRIPT,

@@ -27,6 +27,9 @@ async function call(method, path, body) {
     return text === "" ? null : JSON.parse(text);
   }
   const problem = await response.json().catch(() => ({}));
+  if (response.status === 401 && path !== "/login") {
+    dispatchEvent(new Event("loggedout"));
+  }
   throw new Problem(response.status, problem.detail ?? `${response.status} ${response.statusText}`);
 }
 
@@ -41,6 +44,9 @@ export const frames = (id) => call("GET", path(id, "/frames"));
 export const percentiles = (id) => call("GET", path(id, "/percentiles"));
 export const plan = (id) => call("GET", path(id, "/plan"));
 export const agents = () => call("GET", "/agents");
+export const session = () => call("GET", "/session");
+export const login = (token) => call("POST", "/login", { token });
+export const logout = () => call("POST", "/logout");
 
 /** Where a report lies in a format. */
 export const reportUrl = (id, format) => `${PREFIX}${path(id, "/report")}?format=${encodeURIComponent(format)}`;

@@ -1,0 +1,351 @@
+//! Who gets in: agents by certificate, people by token, browsers from nowhere else. Rows 62, 63 and 75 of the fault matrix.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use groundswell_access::{Identity, Trust, client_config};
+use rustls::ClientConfig;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::{Code, Status};
+
+use crate::dashboard::{browser, ends_well, pictures};
+use crate::harness::{Api, Daemon, Finished, Groundswell, Report, demo_target, folder, join_with, write};
+
+/// A coordinator that lets in only whom it knows, with its folder.
+struct Guarded {
+    _daemon: Daemon,
+    url: String,
+    folder: TempDir,
+}
+
+impl Guarded {
+    fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (data, access) = (folder.path().join("data"), folder.path().join("access"));
+        let (data, access) = (data.display().to_string(), access.display().to_string());
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--access", &access];
+        let mut daemon = Groundswell::new([&arguments, more].concat()).start("serve")?;
+        let line = daemon.wait_for("coordinator listening on https://")?;
+        let url = line.rsplit(' ').next().context("no URL")?.to_owned();
+        daemon.wait_for("run a plan")?;
+        Ok(Guarded { _daemon: daemon, url, folder })
+    }
+
+    /// A command about its access folder.
+    fn command(&self, arguments: &[&str]) -> anyhow::Result<Finished> {
+        let access = self.folder.path().join("access").display().to_string();
+        Groundswell::new([arguments, &["--access", &access]].concat()).finish()
+    }
+
+    fn token(&self, role: &str, more: &[&str]) -> anyhow::Result<String> {
+        let created = self.command(&[&["tokens", "create", role], more].concat())?;
+        ensure!(created.code == Some(0), "{created:?}");
+        // The coordinator sees it within a second.
+        std::thread::sleep(Duration::from_millis(1_500));
+        Ok(created.stdout.trim().to_owned())
+    }
+
+    /// An identity of `certs agent`.
+    fn identity(&self, name: &str, more: &[&str]) -> anyhow::Result<Identity> {
+        let out = self.folder.path().join(name);
+        let issued = self.command(&[&["certs", "agent", name, "--out", &out.display().to_string()], more].concat())?;
+        ensure!(issued.code == Some(0), "{issued:?}");
+        Identity::load(&out)?.context("no identity")
+    }
+
+    fn trust(&self) -> anyhow::Result<Trust> {
+        Ok(Trust::from_pem(&std::fs::read_to_string(self.folder.path().join("access/ca.pem"))?)?)
+    }
+
+    /// What an agent is told that says it has this name and shows this certificate.
+    fn says(&self, name: &str, identity: Option<&Identity>) -> anyhow::Result<Status> {
+        let config: Arc<ClientConfig> = Arc::new(client_config(&self.trust()?, identity)?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match runtime.block_on(join_with(&self.url, Some(config), name, 1, Vec::new())) {
+            Ok(_) => Ok(Status::ok("let in")),
+            Err(error) => error.downcast::<Status>().or_else(|error| Ok(Status::unavailable(format!("{error:?}")))),
+        }
+    }
+}
+
+fn agent(url: &str, name: &str, more: &[&str]) -> Groundswell {
+    let arguments = ["-v", "agent", "--coordinator", url, "--name", name, "--workers", "1"];
+    Groundswell::new([&arguments, more].concat())
+}
+
+/// Row 62: no credential, a wrong, an expired and a revoked one. Row 63: a good one under another's name.
+pub(crate) fn agents_need_a_certificate() -> anyhow::Result<()> {
+    let guarded = Guarded::start()?;
+    let nobody = guarded.says("a", None)?;
+    ensure!(nobody.code() == Code::Unauthenticated && nobody.message().contains("--join"), "{nobody:?}");
+    let identity = guarded.identity("a", &[])?;
+    ensure!(guarded.says("a", Some(&identity))?.code() == Code::Ok, "a good certificate");
+    let posing = guarded.says("b", Some(&identity))?;
+    ensure!(posing.code() == Code::PermissionDenied && posing.message().contains("\"a\""), "{posing:?}");
+
+    let elsewhere = Guarded::start()?;
+    let stranger = guarded.says("a", Some(&elsewhere.identity("a", &[])?))?;
+    ensure!(stranger.code() != Code::Ok, "of another CA: {stranger:?}");
+    let expired = guarded.identity("short", &["--for", "1s"])?;
+    std::thread::sleep(Duration::from_secs(3));
+    let expired = guarded.says("short", Some(&expired))?;
+    ensure!(expired.code() != Code::Ok, "expired: {expired:?}");
+
+    // A running agent whose certificate is revoked ends, and can't come back with it.
+    let kept = guarded.folder.path().join("a").display().to_string();
+    let mut running = agent(&guarded.url, "a", &["--identity", &kept]).start("a")?;
+    running.wait_for("joined")?;
+    let revoked = guarded.command(&["certs", "revoke", "a"])?;
+    ensure!(revoked.code == Some(0), "{revoked:?}");
+    ensure!(running.wait()? == Some(2) && running.said().contains("revoked"), "{}", running.said());
+    let revoked = guarded.says("a", Some(&identity))?;
+    ensure!(revoked.code() == Code::Unauthenticated && revoked.message().contains("revoked"), "{revoked:?}");
+    Ok(())
+}
+
+/// A token gives a certificate, as often as it says; a wrong one, and a coordinator that is not the token's, do not.
+pub(crate) fn agents_join_with_a_token() -> anyhow::Result<()> {
+    let guarded = Guarded::start()?;
+    let once = guarded.token("join", &["--uses", "1"])?;
+    let kept = guarded.folder.path().join("kept").display().to_string();
+    let mut first = agent(&guarded.url, "first", &["--join", &once, "--identity", &kept]).start("first")?;
+    first.wait_for("joined")?;
+    let second = agent(&guarded.url, "second", &["--join", &once]).finish()?;
+    ensure!(second.code == Some(2) && second.stderr.contains("unknown, revoked or expired"), "{second:?}");
+    // Started again, it has its certificate.
+    first.signal(rustix::process::Signal::TERM)?;
+    first.wait()?;
+    agent(&guarded.url, "first", &["--identity", &kept]).start("first")?.wait_for("joined")?;
+
+    let expired = guarded.token("join", &["--for", "0s"])?;
+    let late = agent(&guarded.url, "late", &["--join", &expired]).finish()?;
+    ensure!(late.code == Some(2) && late.stderr.contains("expired"), "{late:?}");
+    let of_another_role = guarded.token("view", &[])?;
+    let wrong = agent(&guarded.url, "wrong", &["--join", &of_another_role]).finish()?;
+    ensure!(wrong.code == Some(2) && wrong.stderr.contains("role join is needed"), "{wrong:?}");
+    let elsewhere = Guarded::start()?;
+    let of_another = elsewhere.token("join", &[])?;
+    let misled = agent(&guarded.url, "misled", &["--join", &of_another]).finish()?;
+    ensure!(misled.code == Some(2) && misled.stderr.contains("invalid peer certificate"), "{misled:?}");
+
+    for (more, hint) in [(&[][..], "--join TOKEN"), (&["--join", "nonsense"], "--ca")] {
+        let hintless = agent(&guarded.url, "x", more).finish()?;
+        ensure!(hintless.code == Some(2) && hintless.stderr.contains(hint), "{hintless:?}");
+    }
+    let readable = agent("http://192.0.2.77:7710", "x", &[]).finish()?;
+    ensure!(readable.code == Some(2) && readable.stderr.contains("--insecure"), "{readable:?}");
+    Ok(())
+}
+
+/// Tokens in files, as Kubernetes has them; the CA as a file beside them.
+pub(crate) fn tokens_of_files() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let join = write(folder.path(), "join", "a secret of a cluster, long enough\n")?;
+    let run = write(folder.path(), "run", "another secret of that cluster\n")?;
+    let (join, run) = (join.display().to_string(), run.display().to_string());
+    let guarded = Guarded::start_with(&["--token", &format!("join={join}"), "--token", &format!("run={run}")])?;
+    let ca = guarded.folder.path().join("access/ca.pem").display().to_string();
+    agent(&guarded.url, "a", &["--join-file", &join, "--ca", &ca]).start("a")?.wait_for("joined")?;
+    let short = write(folder.path(), "short", "too short")?.display().to_string();
+    let refused = Groundswell::new(["serve", "--listen", "127.0.0.1:0", "--token", &format!("run={short}")]);
+    let refused = refused.env("GROUNDSWELL_DATA_DIR", folder.path()).finish()?;
+    ensure!(refused.code == Some(2) && refused.stderr.contains("at least 20 characters"), "{refused:?}");
+    Ok(())
+}
+
+const PLAN: &str = "
+max_send_lag: 10s
+target: TARGET
+scenarios:
+  arrive:
+    load: { rate: 50/s, for: 1s }
+    flow: [ { get: /health } ]
+";
+
+/// Every answer wants a token of the right role; a run of the command line with one is a run as any other.
+pub(crate) fn people_need_a_token() -> anyhow::Result<()> {
+    let guarded = Guarded::start()?;
+    let (_target, target) = demo_target()?;
+    let join = guarded.token("join", &[])?;
+    let _agent = {
+        let mut agent = agent(&guarded.url, "a", &["--join", &join]).start("a")?;
+        agent.wait_for("joined")?;
+        agent
+    };
+    let (view, run) = (guarded.token("view", &[])?, guarded.token("run", &[])?);
+    let viewer = Api::with_token(&guarded.url, &view)?;
+    let nobody = viewer.as_other(None);
+    for path in ["/runs", "/agents", "/health", "/runs/x/report"] {
+        ensure!(nobody.get(path)?.problem(401)?.contains("a token is needed"), "{path}");
+        ensure!(viewer.as_other(Some(&join)).get(path)?.status == 403, "{path} with a token to join");
+        ensure!(viewer.as_other(Some("gs.view.x")).get(path)?.status == 401, "{path} with nonsense");
+    }
+    for (path, status) in [("/metrics", 401), ("/health", 200), ("/ready", 200), ("/", 200)] {
+        ensure!(nobody.raw("GET", path, &[], b"")?.status == status, "{path}");
+    }
+    ensure!(viewer.raw("GET", "/metrics", &[], b"")?.status == 200, "metrics");
+    let submission = json!({ "plan": { "name": "p.yaml", "text": PLAN.replace("TARGET", &target) } });
+    ensure!(viewer.post("/runs", Some(&submission))?.problem(403)?.contains("role run is needed"), "submitted to view");
+    let runner = viewer.as_other(Some(&run));
+    let import = runner.raw("POST", "/api/v1/runs/import", &[], b"x")?;
+    ensure!(import.problem(403)?.contains("role admin"), "{import:?}");
+
+    let plan = write(guarded.folder.path(), "plan.yaml", &PLAN.replace("TARGET", &target))?.display().to_string();
+    let submit = |token: &str| {
+        let call = Groundswell::new(["run", &plan, "--coordinator", &guarded.url, "--plain"]);
+        call.env("GROUNDSWELL_TOKEN", token).finish()
+    };
+    let passed = submit(&run)?;
+    ensure!(passed.code == Some(0) && passed.stdout.contains("PASSED"), "{passed:?}");
+    ensure!(!passed.stdout.contains("--insecure"), "{passed:?}");
+    let refused = submit(&view)?;
+    ensure!(refused.code == Some(2) && refused.stderr.contains("role run is needed"), "{refused:?}");
+    let id = run.split('.').nth(2).context("no id")?;
+    let listed = guarded.command(&["tokens", "list"])?;
+    ensure!(listed.stdout.contains(id) && !listed.stdout.contains(&run), "{listed:?}");
+    guarded.command(&["tokens", "revoke", id])?;
+    std::thread::sleep(Duration::from_millis(1_500));
+    ensure!(runner.get("/runs")?.status == 401, "a revoked token");
+
+    let audit = std::fs::read_to_string(guarded.folder.path().join("access/audit.jsonl"))?;
+    for who in ["\"joined\"", "\"submitted\"", id, &target] {
+        ensure!(audit.contains(who), "{who} is not in the audit log: {audit}");
+    }
+    for secret in [&join, &view, &run] {
+        let secret = secret.split('.').nth(3).context("no secret")?;
+        for file in files(guarded.folder.path())? {
+            let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
+            ensure!(!text.contains(secret), "a token stands in {}", file.display());
+        }
+    }
+    Ok(())
+}
+
+fn files(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
+    }
+    Ok(found)
+}
+
+/// Row 75: pages of elsewhere and names that somebody points here change nothing and read nothing; a login gives a cookie
+/// that no script reads, and can't be guessed at.
+pub(crate) fn browsers() -> anyhow::Result<()> {
+    let guarded = Guarded::start()?;
+    let run = guarded.token("run", &[])?;
+    let api = Api::with_token(&guarded.url, &run)?;
+    let nobody = api.as_other(None);
+    let login = |token: &str| nobody.post("/login", Some(&json!({ "token": token })));
+    let entered = login(&run)?;
+    let cookie = entered.headers.get("set-cookie").context("no cookie")?.clone();
+    for wanted in ["__Host-", "; Secure", "; HttpOnly", "; SameSite=Strict", "; Path=/"] {
+        ensure!(cookie.contains(wanted), "{wanted} is not in {cookie}");
+    }
+    ensure!(!cookie.contains(&run), "the token stands in the cookie");
+    let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+    let with = |method: &str, path: &str, more: &[(&str, &str)]| {
+        nobody.raw(method, path, &[&[("cookie", cookie.as_str())][..], more].concat(), b"")
+    };
+    ensure!(with("GET", "/api/v1/runs", &[])?.status == 200, "with the cookie");
+    ensure!(with("GET", "/api/v1/session", &[])?.json()? == json!({ "open": false, "role": "run" }), "who am I");
+    let own = guarded.url.clone();
+    ensure!(with("POST", "/api/v1/runs/x/cancel", &[("origin", &own)])?.status == 404, "its own page");
+    for origin in ["https://evil.example", "null", &own.replace("https", "gopher").replace("127.0.0.1", "127.0.0.2")] {
+        let cross = with("POST", "/api/v1/runs/x/cancel", &[("origin", origin)])?;
+        ensure!(cross.problem(403)?.contains("a page of"), "{origin}: {cross:?}");
+    }
+    ensure!(with("GET", "/api/v1/runs", &[("host", "evil.example:7710")])?.status == 421, "a rebound name");
+    ensure!(with("POST", "/api/v1/logout", &[("origin", &own)])?.status == 204, "logged out");
+    ensure!(with("GET", "/api/v1/runs", &[])?.status == 401, "after the logout");
+    let mut refused = Vec::new();
+    for _ in 0..12 {
+        refused.push(login("gs.admin.00000000.nonsense.nonsense")?.status);
+    }
+    ensure!(refused[0] == 401 && refused[11] == 429, "{refused:?}");
+    ensure!(login(&run)?.status == 429, "who guesses has to wait");
+    ensure!(api.get("/runs")?.status == 200, "a token that counts is not locked out");
+
+    // The same for a coordinator of one's own machine, which wants no token.
+    let (_open, url) = crate::harness::serve()?;
+    let open = Api::of(&url)?;
+    let rebound = [("host", "evil.example"), ("content-type", "application/json")];
+    ensure!(open.raw("POST", "/api/v1/runs", &rebound, b"{}")?.status == 421, "a rebound name");
+    ensure!(open.raw("GET", "/api/v1/runs", &rebound, b"")?.status == 421, "a rebound name reads");
+    let cross = open.raw("POST", "/api/v1/runs", &[("origin", "http://evil.example")], b"{}")?;
+    ensure!(cross.problem(403)?.contains("evil.example"), "{cross:?}");
+    ensure!(open.raw("GET", "/api/v1/runs/x/cancel", &[], b"")?.status == 405, "nothing changes by GET");
+    Ok(())
+}
+
+/// The dashboard in a browser.
+pub(crate) fn a_person_logs_in() -> anyhow::Result<()> {
+    let guarded = Guarded::start()?;
+    let view = guarded.token("view", &[])?;
+    let temporary = folder()?;
+    ends_well(browser("login", &guarded.url, &view, &pictures(temporary.path())?)?)
+}
+
+/// An open address without TLS has to be wanted, and stands in the report.
+pub(crate) fn open_is_said() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (_target, target) = demo_target()?;
+    let data = folder.path().join("data").display().to_string();
+    let arguments = ["serve", "--listen", "0.0.0.0:0", "--data-dir", &data];
+    let mut open = Groundswell::new([&arguments[..], &["--insecure"]].concat()).start("serve")?;
+    let line = open.wait_for("coordinator listening on http://")?;
+    let port = line.rsplit(':').next().context("no port")?.to_owned();
+    let url = format!("http://127.0.0.1:{port}");
+    let mut agent = agent(&url, "a", &[]).start("a")?;
+    agent.wait_for("joined")?;
+    let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &target))?.display().to_string();
+    let out = folder.path().join("report.json").display().to_string();
+    let run = Groundswell::new(["run", &plan, "--coordinator", &url, "--plain", "--out", &out]).finish()?;
+    ensure!(run.code == Some(0) && run.stdout.contains("--insecure"), "{run:?}");
+    let report: Report = serde_json::from_slice(&std::fs::read(&out)?)?;
+    ensure!(report.warnings.iter().any(|warning| warning.code == "insecure"), "{:?}", report.warnings);
+    drop(open);
+
+    let mut closed = Groundswell::new(arguments).start("serve")?;
+    let line = closed.wait_for("coordinator listening on ")?;
+    ensure!(line.contains("https://"), "{line}");
+    let port = line.rsplit(':').next().context("no port")?.to_owned();
+    if let Ok(answer) = Api::elsewhere(&format!("127.0.0.1:{port}")).raw("GET", "/api/v1/runs", &[], b"") {
+        bail!("an answer without TLS: {answer:?}");
+    }
+    Ok(())
+}
+
+/// A run that agents from elsewhere join: the command that it shows is all that they need.
+pub(crate) fn a_run_that_others_join() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (_target, target) = demo_target()?;
+    let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &target))?.display().to_string();
+    let out = folder.path().join("report.json").display().to_string();
+    let arguments =
+        ["run", &plan, "--listen", "0.0.0.0:0", "--wait-agents", "1", "--agents", "1", "--plain", "--out", &out];
+    let mut run = Groundswell::new(arguments).start("run")?;
+    let line = run.wait_for("waiting for 1 agents: ")?;
+    let words: Vec<&str> = line.split("groundswell ").nth(1).context("no command")?.split(' ').collect();
+    let mut agent =
+        Groundswell::new([&["-v"], &words[..], &["--workers", "1", "--name", "elsewhere"]].concat()).start("a")?;
+    agent.wait_for("joined")?;
+    ensure!(run.wait()? == Some(0), "{}", run.said());
+    let report: Value = serde_json::from_slice(&std::fs::read(&out)?)?;
+    let names: Vec<&str> =
+        report["agents"].as_array().context("no agents")?.iter().filter_map(|agent| agent["name"].as_str()).collect();
+    ensure!(names.contains(&"elsewhere") && names.len() == 2, "{names:?}");
+    ensure!(
+        report["warnings"].as_array().is_some_and(|all| all.iter().all(|warning| warning["code"] != "insecure")),
+        "{report}"
+    );
+    Ok(())
+}
