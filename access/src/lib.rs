@@ -9,6 +9,7 @@
 //! - `revoked`: certificates that count no more
 //! - `folder`: the files behind all of it
 //! - `gate`: what a running coordinator asks
+//! - `secrets`: what plans name and nobody sees
 //! - `tls`: TLS of both sides
 
 mod authority;
@@ -17,6 +18,7 @@ mod gate;
 mod identity;
 mod revoked;
 mod role;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -29,6 +31,7 @@ pub use gate::{Denied, Gate, Grant, StaticToken};
 pub use identity::{Identity, Request, Subject};
 pub use revoked::Revocation;
 pub use role::Role;
+pub use secrets::{SecretSource, Secrets};
 pub use tls::{Trust, client_config, server_config};
 pub use token::{BadToken, Fingerprint, Token};
 pub use tokens::{NewToken, TokenEntry};

@@ -25,6 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_access::Secrets;
 use groundswell_proto::limits::HELLO_DEADLINE;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -47,6 +48,8 @@ pub struct AgentOptions {
     pub limits: Limits,
     /// Labels, by which runs choose their agents.
     pub labels: BTreeMap<String, String>,
+    /// Secrets of its own; they count more than those of the coordinator.
+    pub secrets: Secrets,
     /// A mode for tests: a directory that gets a CSV of every sample (`step,outcome,response,service,send lag`, in µs).
     pub raw_samples: Option<PathBuf>,
     /// End with an error when the coordinator can't be reached, instead of trying again.

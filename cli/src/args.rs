@@ -11,7 +11,8 @@ use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::Format;
 
 pub use access::{
-    AccessArgs, CertsAction, CertsArgs, ClientArgs, DoorArgs, JoinArgs, StaticTokenArgs, TokensAction, TokensArgs,
+    AccessArgs, CertsAction, CertsArgs, ClientArgs, DoorArgs, JoinArgs, SecretArgs, StaticTokenArgs, TokensAction,
+    TokensArgs,
 };
 
 /// Distributed load generator for HTTP and WebSocket services.
@@ -89,6 +90,9 @@ pub struct RunArgs {
     /// How agents from elsewhere get in.
     #[command(flatten)]
     pub door: DoorArgs,
+    /// What the plan names.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
     /// How this command gets in.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -155,6 +159,9 @@ pub struct ServeArgs {
     /// Who gets in.
     #[command(flatten)]
     pub door: DoorArgs,
+    /// What plans name.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
     /// Tokens from elsewhere.
     #[command(flatten)]
     pub tokens: StaticTokenArgs,
@@ -276,6 +283,9 @@ pub struct AgentArgs {
     /// How it gets in.
     #[command(flatten)]
     pub join: JoinArgs,
+    /// What plans name.
+    #[command(flatten)]
+    pub secrets: SecretArgs,
     /// Name of this agent in reports, unique at its coordinator [default: that of its certificate, or the host's name and the process id]
     #[arg(long, value_name = "NAME", env = "GROUNDSWELL_NAME")]
     pub name: Option<String>,

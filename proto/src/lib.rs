@@ -21,4 +21,17 @@ pub use convert::{WireError, plan_to_store, stored_plan};
 )]
 pub mod v1 {
     tonic::include_proto!("groundswell.v1");
+
+    /// Names of secrets, never their values.
+    impl std::fmt::Debug for Arm {
+        fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter
+                .debug_struct("Arm")
+                .field("run_id", &self.run_id)
+                .field("plan", &self.plan)
+                .field("assignment", &self.assignment)
+                .field("secrets", &self.secrets.keys())
+                .finish()
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Version of the protocol and of the plan language. Both sides must speak the same one: a plan travels as its source,
 /// so an agent of another version could read another meaning into it.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Largest message that carries a plan (plan text up to 1 MiB, data files up to 32 MiB in all).
 pub const MAX_PLAN_MESSAGE_BYTES: usize = 40 << 20;

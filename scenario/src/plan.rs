@@ -42,6 +42,9 @@ pub struct Plan {
     pub ready: Option<Ready>,
     /// Defaults of every HTTP step.
     pub http: HttpOptions,
+    /// Names of values that templates use as `secrets.NAME` and that are in no plan: agents have them, or get them from the
+    /// coordinator.
+    pub secrets: Vec<String>,
     /// Plan-wide template variables, in the order written.
     pub vars: Vec<(String, serde_json::Value)>,
     /// Data sets by name.

@@ -130,6 +130,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("security::people_need_a_token", &[], security::people_need_a_token),
     ("security::browsers", &[], security::browsers),
     ("security::a_person_logs_in", BROWSER, security::a_person_logs_in),
+    ("security::secrets_stay_secret", &[], security::secrets_stay_secret),
     ("security::open_is_said", &[], security::open_is_said),
     ("security::a_run_that_others_join", &[], security::a_run_that_others_join),
     ("stored::a_coordinator_keeps_its_store_small", &[], stored::kept_small),

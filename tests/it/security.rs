@@ -1,7 +1,10 @@
 //! Who gets in: agents by certificate, people by token, browsers from nowhere else. Rows 62, 63 and 75 of the fault matrix.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -16,7 +19,7 @@ use crate::harness::{Api, Daemon, Finished, Groundswell, Report, demo_target, fo
 
 /// A coordinator that lets in only whom it knows, with its folder.
 struct Guarded {
-    _daemon: Daemon,
+    daemon: Daemon,
     url: String,
     folder: TempDir,
 }
@@ -27,15 +30,19 @@ impl Guarded {
     }
 
     fn start_with(more: &[&str]) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, &[], more, &[])
+    }
+
+    fn start_in(folder: TempDir, before: &[&str], more: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let (data, access) = (folder.path().join("data"), folder.path().join("access"));
         let (data, access) = (data.display().to_string(), access.display().to_string());
         let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data, "--access", &access];
-        let mut daemon = Groundswell::new([&arguments, more].concat()).start("serve")?;
+        let call = Groundswell::new([before, &arguments, more].concat());
+        let mut daemon = variables.iter().fold(call, |call, (name, value)| call.env(name, value)).start("serve")?;
         let line = daemon.wait_for("coordinator listening on https://")?;
         let url = line.rsplit(' ').next().context("no URL")?.to_owned();
         daemon.wait_for("run a plan")?;
-        Ok(Guarded { _daemon: daemon, url, folder })
+        Ok(Guarded { daemon, url, folder })
     }
 
     /// A command about its access folder.
@@ -224,6 +231,118 @@ pub(crate) fn people_need_a_token() -> anyhow::Result<()> {
             let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
             ensure!(!text.contains(secret), "a token stands in {}", file.display());
         }
+    }
+    Ok(())
+}
+
+const SECRET_PLAN: &str = "
+max_send_lag: 10s
+target: TARGET
+secrets: [api_key, password]
+http: { headers: { x-key: '{{ secrets.api_key }}' }, timeout: 5s }
+scenarios:
+  calls:
+    load: { rate: 20/s, for: 2s }
+    flow:
+      - { get: '/get?key={{ secrets.api_key }}', name: query, auth: { basic: { user: me, password: '{{ secrets.password }}' } } }
+      - { post: /post, name: body, json: { key: '{{ secrets.api_key }}' }, expect: { contains: nothing of that } }
+      - { get: '/{{ secrets.password }}/{{ user }}' }
+";
+
+/// Answers everything with what was asked, as an error, and counts the requests that have both.
+fn echo(secret: &'static str) -> anyhow::Result<(String, Arc<AtomicU64>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let seen = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let counted = Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 8192];
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                    counted.fetch_add(u64::from(asked.contains(secret)), Ordering::Relaxed);
+                    let answer =
+                        format!("HTTP/1.1 500 {secret}\r\nx-echo: {secret}\r\ncontent-length: {read}\r\n\r\n{asked}");
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok((url, seen))
+}
+
+/// Row 74: a secret reaches the target, which sends it back in every way, and stands nowhere else: not in logs at their
+/// fullest, the store, reports, the API, metrics, audit logs, or the arguments of processes.
+pub(crate) fn secrets_stay_secret() -> anyhow::Result<()> {
+    const KEY: &str = "canary-7f3c9a1e";
+    const PASSWORD: &str = "canary-55d0b2f4";
+    let (target, seen) = echo(KEY)?;
+    let guarded =
+        Guarded::start_in(tempfile::tempdir()?, &["-vv"], &["--secret", "api_key=env:TEST_KEY"], &[("TEST_KEY", KEY)])?;
+    let folder = guarded.folder.path();
+    let (join, admin) = (guarded.token("join", &[])?, guarded.token("admin", &[])?);
+    let plan = write(folder, "plan.yaml", &SECRET_PLAN.replace("TARGET", &target))?.display().to_string();
+    let run = |name: &str| {
+        let outs = ["json", "txt", "md", "html", "xml", "csv", "steps.csv", "hlog"]
+            .map(|end| format!("{}/{name}.{end}", folder.display()));
+        let outs = outs.iter().flat_map(|out| ["--out", out.as_str()]).collect::<Vec<_>>();
+        let arguments =
+            [&["-vv", "run", &plan, "--coordinator", &guarded.url, "--plain", "--wait", "5"][..], &outs].concat();
+        Groundswell::new(arguments).env("GROUNDSWELL_TOKEN", &admin).finish()
+    };
+    let file = write(folder, "password", PASSWORD)?;
+    let mut lacking = agent(&guarded.url, "lacking", &["--join", &join]).start("lacking")?;
+    lacking.wait_for("joined")?;
+    let refused = run("refused")?;
+    ensure!(
+        refused.code == Some(3) && refused.stderr.contains("lacking") && refused.stderr.contains("no secret password"),
+        "{refused:?}"
+    );
+    drop(lacking);
+    std::fs::remove_file(folder.join("password"))?;
+    let outside = tempfile::tempdir()?;
+    let file = write(outside.path(), file.file_name().and_then(|name| name.to_str()).context("no name")?, PASSWORD)?;
+    let source = format!("password=file:{}", file.display());
+    let mut agent = agent(&guarded.url, "a", &["-vv", "--join", &join, "--secret", &source]).start("a")?;
+    agent.wait_for("joined")?;
+    let command = std::fs::read(format!("/proc/{}/cmdline", agent.id()))?;
+    let ended = run("report")?;
+    // It answers nothing but errors, so the run is DEGRADED.
+    ensure!(ended.code == Some(3) && seen.load(Ordering::Relaxed) >= 40, "{ended:?}");
+
+    let api = Api::with_token(&guarded.url, &admin)?;
+    let runs = api.get("/runs")?.json()?;
+    let id = runs[0]["id"].as_str().context("no run")?.to_owned();
+    let mut texts = vec![
+        ("stdout", ended.stdout),
+        ("stderr", ended.stderr),
+        ("agent", agent.said()),
+        ("arguments", String::from_utf8_lossy(&command).into_owned()),
+    ];
+    for path in ["report", "frames", "plan", "percentiles", ""] {
+        texts.push((
+            "api",
+            String::from_utf8_lossy(&api.get(&format!("/runs/{id}/{path}").trim_end_matches('/').to_owned())?.body)
+                .into_owned(),
+        ));
+    }
+    texts.push(("metrics", String::from_utf8_lossy(&api.raw("GET", "/metrics", &[], b"")?.body).into_owned()));
+    let export = api.get(&format!("/runs/{id}/export"))?;
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(export.body.as_slice()).read_to_string(&mut unpacked)?;
+    texts.push(("export", unpacked));
+    let mut guarded = guarded;
+    texts.push(("coordinator", guarded.daemon.said()));
+    for (what, text) in &texts {
+        ensure!(!text.contains(KEY) && !text.contains(PASSWORD), "a secret stands in {what}: {text}");
+    }
+    for file in files(guarded.folder.path())? {
+        let text = String::from_utf8_lossy(&std::fs::read(&file)?).into_owned();
+        ensure!(!text.contains(KEY) && !text.contains(PASSWORD), "a secret stands in {}", file.display());
     }
     Ok(())
 }

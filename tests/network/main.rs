@@ -137,6 +137,7 @@ async fn agent(name: &str) -> turmoil::Result {
         raw_samples: None,
         once: false,
         tls: None,
+        secrets: Default::default(),
     };
     run_over(wire::connect(), options, CancellationToken::new()).await?;
     Ok(())

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use groundswell_access::Secrets;
 use groundswell_scenario::{Assignment, Plan};
 use groundswell_stats::Delta;
 use tokio::sync::{mpsc, oneshot};
@@ -127,6 +128,8 @@ pub(crate) struct EngineOptions {
     pub(crate) workers: u32,
     /// Name of the agent, for threads and raw sample files.
     pub(crate) agent: String,
+    /// Secrets that the plan names.
+    pub(crate) secrets: Secrets,
     /// Directory that gets a CSV of every sample; a mode for tests.
     pub(crate) raw_samples: Option<PathBuf>,
 }
@@ -148,6 +151,7 @@ impl Engine {
                 assignment: first.split(index, options.workers.max(1)),
                 lease: lease.clone(),
                 setup: setup.clone(),
+                secrets: options.secrets.clone(),
                 raw_samples: raw_file(options, index)?,
             };
             let load = spec.prepare()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use groundswell_access::Secrets;
 use groundswell_scenario::file::template;
 use groundswell_scenario::flow::{Comparison, Expect, JsonText, Step, Text};
 use groundswell_scenario::http::{Auth, Body, PartValue};
@@ -29,9 +30,14 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    pub(super) fn of(plan: &Plan) -> Result<Self, Error> {
+    pub(super) fn of(plan: &Plan, secrets: &Secrets) -> Result<Self, Error> {
         let mut environment = template::environment();
         add_functions(&mut environment);
+        if !secrets.is_empty() {
+            let values: BTreeMap<String, Value> =
+                secrets.expose().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            environment.add_global(template::SECRETS, Value::from_object(values));
+        }
         let mut names = Vec::new();
         for scenario in &plan.scenarios {
             let mut sources = Sources::default();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use groundswell_access::Secrets;
 use groundswell_scenario::{Assignment, Plan, Scenario};
 use groundswell_stats::{Room, StepDelta, StepId};
 use rustix::time::{ClockId, clock_gettime};
@@ -67,6 +68,7 @@ pub(super) struct WorkerSpec {
     pub(super) assignment: Assignment,
     pub(super) lease: Lease,
     pub(super) setup: Setup,
+    pub(super) secrets: Secrets,
     pub(super) raw_samples: Option<File>,
 }
 
@@ -78,7 +80,7 @@ pub(super) struct PreparedWorker {
 
 impl WorkerSpec {
     pub(super) fn prepare(self) -> Result<PreparedWorker, PrepareError> {
-        let templates = Templates::of(&self.plan)?;
+        let templates = Templates::of(&self.plan, &self.secrets)?;
         // The worker makes its own on its own thread; what can fail there fails here first.
         Clients::new(self.setup.clone(), &self.assignment.share)?;
         Ok(PreparedWorker { spec: self, templates })

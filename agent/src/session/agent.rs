@@ -68,7 +68,7 @@ struct Leaving {
 }
 
 enum Next {
-    Happened(Happened),
+    Happened(Box<Happened>),
     Answered(Answered),
     Due(usize, Due),
     Leave,
@@ -104,7 +104,7 @@ impl Agent {
     pub(super) async fn serve(mut self, shutdown: &CancellationToken) -> Result<(), AgentError> {
         loop {
             match self.next(shutdown).await {
-                Next::Happened(happened) => self.happened(happened).await?,
+                Next::Happened(happened) => self.happened(*happened).await?,
                 Next::Answered(answered) => self.answered(answered),
                 Next::Due(index, due) => self.act(index, due).await?,
                 Next::Leave => self.leave(),
@@ -125,7 +125,7 @@ impl Agent {
             () = at(hand_over) => Next::HandOverEnded,
             () = at(limit) => Next::DrainEnded,
             Some(answered) = self.answers.1.recv() => Next::Answered(answered),
-            happened = self.link.next() => Next::Happened(happened),
+            happened = self.link.next() => Next::Happened(Box::new(happened)),
             (index, due) = first_due(&mut self.jobs) => Next::Due(index, due),
         }
     }

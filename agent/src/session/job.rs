@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_access::Secrets;
 use groundswell_proto::v1::agent_message::Kind as Say;
 use groundswell_proto::v1::{self, Arm, Done, End, Held, Ready, Released, Started, TargetChecked};
 use groundswell_scenario::{Assignment, Plan, PlanSource};
@@ -39,6 +40,7 @@ pub(super) struct Job {
     run_id: String,
     incarnation: u64,
     engine: Engine,
+    secrets: Secrets,
     /// How long it may issue after the last answered heartbeat was sent.
     issue_limit: Duration,
     /// Until when it may issue.
@@ -85,12 +87,21 @@ impl Job {
         if plan.hash != hash {
             return Err(format!("the plan's hash is {} here but {hash} at the coordinator", plan.hash));
         }
+        let secrets = Secrets::received(arm.secrets).under(options.secrets.clone()).of(&plan.secrets);
+        if let [first, ..] = secrets.lacks(&plan.secrets)[..] {
+            let lacks = secrets.lacks(&plan.secrets).join(", ");
+            return Err(format!(
+                "it has no secret {lacks}; start it, or its coordinator, with --secret {first}=env:VARIABLE (a coordinator \
+                 without TLS, with --insecure, sends none)"
+            ));
+        }
         let assignment = arm.assignment.ok_or("the coordinator sent no assignment")?;
         let assignment = Assignment::try_from(assignment).map_err(|error| error.to_string())?;
         let warnings = foresee(&plan, &assignment.share, options.workers).lacks;
         let options = EngineOptions {
             workers: options.workers,
             agent: options.name.clone(),
+            secrets: secrets.clone(),
             raw_samples: options.raw_samples.clone(),
         };
         let issue_limit = plan.continuity.issue_limit();
@@ -101,6 +112,7 @@ impl Job {
             run_id: arm.run_id,
             incarnation,
             engine,
+            secrets,
             issue_limit,
             until: None,
             start: None,
@@ -296,7 +308,7 @@ impl Job {
         match due {
             Due::Checked(result) => {
                 self.checking = None;
-                let problem = result.err().unwrap_or_default();
+                let problem = self.secrets.redact(&result.err().unwrap_or_default());
                 Some(Say::TargetChecked(TargetChecked { run_id: self.run_id.clone(), problem }))
             }
             Due::Seal => {

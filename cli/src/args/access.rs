@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
-use groundswell_access::Role;
+use groundswell_access::{Role, SecretSource};
 
 /// How a coordinator is protected.
 #[derive(Debug, Args)]
@@ -30,6 +30,14 @@ pub struct StaticTokenArgs {
     /// Accept the token in this file, for the role join, view, run or admin, while this coordinator runs (repeatable)
     #[arg(long = "token", value_name = "ROLE=FILE", env = "GROUNDSWELL_TOKENS", value_delimiter = ',', value_parser = role_file)]
     pub tokens: Vec<(Role, PathBuf)>,
+}
+
+/// Values that plans name.
+#[derive(Debug, Args)]
+pub struct SecretArgs {
+    /// Value that plans use as {{ secrets.NAME }}, as NAME=env:VARIABLE or NAME=file:PATH (repeatable)
+    #[arg(long = "secret", value_name = "NAME=SOURCE", env = "GROUNDSWELL_SECRETS", value_delimiter = ',', value_parser = SecretSource::parse)]
+    pub secrets: Vec<(String, SecretSource)>,
 }
 
 /// How an agent gets in.

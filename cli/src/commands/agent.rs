@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use groundswell_access::Secrets;
 use groundswell_agent::{AgentError, AgentOptions, Limits};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         workers: args.workers.unwrap_or_else(cores),
         weight: args.weight,
         limits: Limits { rate_per_s: args.max_rate, users: args.max_users },
+        secrets: Secrets::read(&args.secrets.secrets).map_err(Failure::usage)?,
         labels: args.label.iter().cloned().collect(),
         raw_samples: args.raw_samples.clone(),
         once: false,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use groundswell_access::{Authority, NewToken, Role, Trust, client_config};
+use anyhow::{Context, anyhow, bail};
+use groundswell_access::{Authority, NewToken, Role, Secrets, Trust, client_config};
 use groundswell_agent::{AgentOptions, Limits};
 use groundswell_coordinator::server::{Door, ServerOptions};
 use groundswell_demo_target::DemoTargetOptions;
@@ -44,6 +44,11 @@ impl Company {
             self.start_demo_target(plan).await?;
         }
         match &args.coordinator {
+            Some(_) if !args.secrets.secrets.is_empty() => {
+                return Err(Failure::usage(anyhow!(
+                    "--secret is for the coordinator or its agents, not for --coordinator"
+                )));
+            }
             Some(coordinator) => self.coordinator = reach(args, coordinator)?,
             None => self.start_coordinator(args, plan).await?,
         }
@@ -79,6 +84,7 @@ impl Company {
         self.coordinator = within(&self.door, address)?;
         let options = ServerOptions {
             local: args.wait_agents.is_none(),
+            secrets: Secrets::read(&args.secrets.secrets).map_err(Failure::usage)?,
             door: self.door.clone(),
             names: args.door.names.clone(),
             ..ServerOptions::default()
@@ -133,6 +139,7 @@ impl Company {
             weight: 1,
             limits: Limits::default(),
             // So that a plan that is run with --on for its agents can be tried here too.
+            secrets: Secrets::default(),
             labels: args.on.iter().cloned().collect(),
             raw_samples: args.raw_samples.clone(),
             once: false,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use groundswell_access::Secrets;
 use groundswell_coordinator::server::{Door, OtlpTarget, Retention, ServerOptions, serve};
 use groundswell_coordinator::store::Location;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,8 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         let shutdown = CancellationToken::new();
         let retention = Some(Retention { days: args.keep_days, newest: args.keep });
         let names = args.door.names.clone();
-        let options = ServerOptions { local: false, outlives: true, otlp, retention, door, names };
+        let secrets = Secrets::read(&args.secrets.secrets).map_err(Failure::usage)?;
+        let options = ServerOptions { local: false, outlives: true, otlp, retention, secrets, door, names };
         tokio::select! {
             served = serve(listener, options, store, shutdown.clone()) => served.map_err(Failure::incomplete)?,
             () = shutdown_on_signal(shutdown.clone()) => {}

@@ -20,13 +20,16 @@ mod recover;
 mod tidy;
 mod wire;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_access::Secrets;
 use groundswell_proto::limits::{MAX_AGENT_MESSAGE_BYTES, MAX_PLAN_MESSAGE_BYTES, PROTOCOL};
 use groundswell_proto::v1::CoordinatorMessage;
 use groundswell_proto::v1::agent_service_server::AgentServiceServer;
 use groundswell_proto::v1::coordinator_message::Kind as Tell;
+use groundswell_scenario::Plan;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +73,8 @@ pub struct ServerOptions {
     pub otlp: Option<OtlpTarget>,
     /// Which runs are kept, looked at once an hour; the logs of those that ended a day ago are made smaller then, too.
     pub retention: Option<Retention>,
+    /// Values that plans name; agents get those that their plan names, over TLS or within this machine.
+    pub secrets: Secrets,
     /// Who gets in.
     pub door: Door,
     /// Names under which browsers may reach it, beside addresses and names without a dot.
@@ -77,6 +82,15 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
+    /// The secrets that a plan names, for an agent. Over connections that others can read, there are none.
+    fn secrets_of(&self, plan: &Plan) -> HashMap<String, String> {
+        if matches!(self.door, Door::Open) {
+            return HashMap::new();
+        }
+        let named = self.secrets.of(&plan.secrets);
+        named.expose().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
     fn place(&self) -> Place {
         Place { local: self.local, open: matches!(self.door, Door::Open) }
     }

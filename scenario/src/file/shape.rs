@@ -97,6 +97,11 @@ pub(super) static PLAN: Shape = shape(
         key("ready", Type::Object(&READY), "One GET that has to be answered as said before any load is sent."),
         key("http", Type::Object(&HTTP), "Defaults of every HTTP step."),
         key("data", Type::Map(&Type::Object(&DATA)), "Data sets by name; templates use them as {{ name.column }}."),
+        key(
+            "secrets",
+            Type::List(&Type::Text),
+            "Names of values that no plan should have; templates use them as {{ secrets.name }}. They come from `--secret`.",
+        ),
         key("vars", Type::Map(&Type::Scalar), "Values for templates, by name."),
         required(
             "scenarios",

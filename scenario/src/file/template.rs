@@ -20,6 +20,9 @@ pub const FUNCTIONS: &[(&str, &str)] = &[
     ("now_ms", "now_ms(): milliseconds since 1970"),
 ];
 
+/// The name under which templates find secrets.
+pub const SECRETS: &str = "secrets";
+
 /// Names that every template may use.
 const BUILT_IN: &[&str] = &["user", "iteration"];
 
@@ -136,9 +139,11 @@ impl Names {
             (Some(columns), Some(attribute)) if !columns.iter().any(|column| column == attribute) => {
                 let hint = match nearest(attribute, columns.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean `{name}.{near}`?"),
+                    None if name == SECRETS => format!("name it at the top: `secrets: [{attribute}]`"),
                     None => format!("its columns: {}", columns.join(", ")),
                 };
-                reader.problem_with_hint(place, format!("`{name}` has no column `{attribute}`"), hint);
+                let what = if name == SECRETS { "entry" } else { "column" };
+                reader.problem_with_hint(place, format!("`{name}` has no {what} `{attribute}`"), hint);
                 false
             }
             _ => true,

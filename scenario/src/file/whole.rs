@@ -13,7 +13,7 @@ use super::problem::{Place, Problem};
 use super::reader::{Object, Reader};
 use super::shape::{PLAN, READY, SCENARIO};
 use super::socket::{refuse_shared_rate, shared_rate};
-use super::template::Names;
+use super::template::{Names, SECRETS};
 use super::value::nearest;
 use super::{MAX_PLAN_BYTES, compare, data, http, load, threshold};
 use crate::continuity::{Continuity, OnAgentLoss};
@@ -55,6 +55,7 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
     let target = object.get("target").and_then(|node| target(reader, node));
     let seed = object.get("seed").and_then(|node| reader.integer(node, 0, i64::MAX as u64)).unwrap_or(1);
     let mut names = Names::new();
+    let secrets = secrets(reader, object.get("secrets"), &mut names);
     let vars = vars(reader, object.get("vars"), &mut names);
     let data = data_sets(reader, object.get("data"), source, seed, &mut names);
     let http = http::read(reader, object.get("http"), &names, source);
@@ -73,6 +74,7 @@ fn read(reader: &mut Reader, root: &Node, source: &PlanSource) -> Option<Plan> {
         target: target?,
         ready,
         http,
+        secrets,
         vars,
         data,
         scenarios,
@@ -134,6 +136,25 @@ fn target(reader: &mut Reader, node: &Node) -> Option<Url> {
         return None;
     }
     Some(url)
+}
+
+/// Names of values that are in no plan.
+fn secrets(reader: &mut Reader, node: Option<&Node>, names: &mut Names) -> Vec<String> {
+    let Some(node) = node else { return Vec::new() };
+    let mut secrets = Vec::new();
+    for item in reader.list(node, "names of secrets") {
+        let Some(name) = reader.text(item) else { continue };
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+        if is_name && !secrets.contains(&name) {
+            secrets.push(name);
+        } else {
+            let hint = "letters, digits and _, not beginning with a digit, each name once";
+            reader.problem_with_hint(item.place, format!("`{name}` can't be the name of a secret here"), hint);
+        }
+    }
+    names.add_with_attributes(SECRETS, secrets.clone());
+    secrets
 }
 
 fn vars(reader: &mut Reader, node: Option<&Node>, names: &mut Names) -> Vec<(String, serde_json::Value)> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use groundswell_access::Secrets;
 use groundswell_scenario::{Assignment, Plan, PlanSource, Share};
 use groundswell_stats::Counters;
 use tokio::sync::{mpsc, oneshot};
@@ -100,6 +101,7 @@ impl Worker {
             assignment: first,
             lease: lease.clone(),
             setup: Setup::new(plan).unwrap(),
+            secrets: Secrets::default(),
             raw_samples: None,
         };
         let prepared = spec.prepare().unwrap();

@@ -359,8 +359,10 @@ impl Hub {
         let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
         match action {
             Action::Arm(agent, assignment) => {
-                let plan = Some(self.runs[index].wire_plan.clone());
-                self.send(agent, Tell::Arm(v1::Arm { run_id, plan, assignment: Some((&assignment).into()) }));
+                let running = &self.runs[index];
+                let plan = Some(running.wire_plan.clone());
+                let secrets = self.options.secrets_of(running.run.plan());
+                self.send(agent, Tell::Arm(v1::Arm { run_id, plan, assignment: Some((&assignment).into()), secrets }));
             }
             Action::CheckTarget(agent) => self.send(agent, Tell::CheckTarget(v1::CheckTarget { run_id })),
             Action::Start(agent, t0) => {
