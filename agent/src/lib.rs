@@ -9,6 +9,7 @@
 //! - `machine`: how busy this machine is, and what it allows
 //! - `clock`, `timer`: monotonic time, the coordinator's clock mapped to it, and sleeps finer than a millisecond
 
+mod allow;
 mod clock;
 pub mod delivery;
 mod engine;
@@ -18,5 +19,6 @@ mod session;
 mod timer;
 mod transport;
 
+pub use allow::{Allowlist, InvalidRule, Rule};
 pub use preflight::{Forecast, foresee};
 pub use session::{AgentError, AgentOptions, Connect, Connecting, Limits, run, run_over};
