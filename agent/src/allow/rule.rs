@@ -28,11 +28,8 @@ enum Who {
 
 /// Why a text is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{rule}: {why}")]
-pub struct InvalidRule {
-    rule: String,
-    why: String,
-}
+#[error("{0}")]
+pub struct InvalidRule(String);
 
 /// Endings of names that only a private network has: RFC 2606, 6761, 6762 with its appendix G, 8375, ICANN's `internal`,
 /// and the search domain of Kubernetes.
@@ -142,8 +139,7 @@ impl FromStr for Rule {
     type Err = InvalidRule;
 
     fn from_str(text: &str) -> Result<Self, InvalidRule> {
-        let text = text.trim();
-        parse(text).map_err(|why| InvalidRule { rule: text.to_owned(), why })
+        parse(text.trim()).map_err(InvalidRule)
     }
 }
 

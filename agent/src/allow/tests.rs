@@ -223,7 +223,7 @@ fn what_is_no_rule_is_refused_with_what_to_write() {
     ];
     for (rule, says) in cases {
         let error = rule.parse::<Rule>().unwrap_err().to_string();
-        assert!(error.contains(says) && error.starts_with(rule), "{rule}: {error}");
+        assert!(error.contains(says), "{rule}: {error}");
     }
 }
 
