@@ -6,17 +6,24 @@
 //! - [`delivery`]: what is kept until it is safe, and until when load may be sent: pure state machines
 //! - `transport`: HTTP and WebSocket
 //! - [`foresee`]: what will be too small on this machine for a plan
+//! - [`Guard`]: what its operator lets it do: [`Allowlist`] says where it may send to, [`Audit`] is its own log
 //! - `machine`: how busy this machine is, and what it allows
 //! - `clock`, `timer`: monotonic time, the coordinator's clock mapped to it, and sleeps finer than a millisecond
 
+mod allow;
+mod audit;
 mod clock;
 pub mod delivery;
 mod engine;
+mod guard;
 mod machine;
 mod preflight;
 mod session;
 mod timer;
 mod transport;
 
+pub use allow::{Allowlist, InvalidRule, Rule};
+pub use audit::Audit;
+pub use guard::Guard;
 pub use preflight::{Forecast, foresee};
 pub use session::{AgentError, AgentOptions, Connect, Connecting, Limits, run, run_over};

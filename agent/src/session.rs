@@ -6,13 +6,17 @@
 //!
 //! # Layout
 //! - `agent`: the agent between sessions and runs
+//! - `admission`: whether it takes part in a run
+//! - `arm`: a run's plan, from its source to workers that wait
 //! - `link`: the session: dialled, used, lost, dialled again
 //! - `beat`: heartbeats, which are clock probes too
 //! - `job`: one run: armed, started, sealed once a second, done
 //! - `tls`: connections with TLS
 //! - `window`: what is sealed and how it travels
 
+mod admission;
 mod agent;
+mod arm;
 mod beat;
 mod job;
 mod link;
@@ -33,6 +37,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use agent::Agent;
 
+use crate::guard::Guard;
+
 /// How an agent joins a coordinator.
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
@@ -46,6 +52,8 @@ pub struct AgentOptions {
     pub weight: u32,
     /// Most of the load that it takes on.
     pub limits: Limits,
+    /// What it may do, whatever a coordinator asks of it.
+    pub guard: Guard,
     /// Labels, by which runs choose their agents.
     pub labels: BTreeMap<String, String>,
     /// Secrets of its own; they count more than those of the coordinator.

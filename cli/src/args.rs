@@ -1,6 +1,8 @@
 //! Every command and flag. The doc comments are the texts of `--help`.
 
 mod access;
+mod agent;
+mod guard;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::Format;
+
+pub use agent::AgentArgs;
 
 pub use access::{
     AccessArgs, CertsAction, CertsArgs, ClientArgs, DoorArgs, JoinArgs, SecretArgs, StaticTokenArgs, TokensAction,
@@ -111,6 +115,9 @@ pub struct RunArgs {
     /// Keep no labels that the variables of a CI server give: ci, commit, branch, pull_request, build_url
     #[arg(long)]
     pub no_ci_labels: bool,
+    /// Leave the header `groundswell-run` away, by which a target knows which run a request is of
+    #[arg(long, conflicts_with = "coordinator")]
+    pub no_run_header: bool,
     /// Worker threads of each agent in this process [default: the cores divided by the agents, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: Option<u32>,
@@ -274,41 +281,6 @@ pub struct CompareArgs {
     pub store: StoreArgs,
 }
 
-/// Arguments of `agent`.
-#[derive(Debug, Args)]
-pub struct AgentArgs {
-    /// The coordinator to join
-    #[arg(long, value_name = "URL", env = "GROUNDSWELL_COORDINATOR", default_value = "http://127.0.0.1:7710")]
-    pub coordinator: String,
-    /// How it gets in.
-    #[command(flatten)]
-    pub join: JoinArgs,
-    /// What plans name.
-    #[command(flatten)]
-    pub secrets: SecretArgs,
-    /// Name of this agent in reports, unique at its coordinator [default: that of its certificate, or the host's name and the process id]
-    #[arg(long, value_name = "NAME", env = "GROUNDSWELL_NAME")]
-    pub name: Option<String>,
-    /// Worker threads [default: the cores of this machine]
-    #[arg(long, value_name = "N", env = "GROUNDSWELL_WORKERS", value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: Option<u32>,
-    /// Part of the load in relation to the other agents: one of weight 2 gets twice that of one of weight 1
-    #[arg(long, value_name = "N", env = "GROUNDSWELL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub weight: u32,
-    /// Most operations a second of open loads that it takes on [default: no limit]
-    #[arg(long, value_name = "N", env = "GROUNDSWELL_MAX_RATE", value_parser = positive)]
-    pub max_rate: Option<f64>,
-    /// Most users, and operations in flight of open loads, that it takes on [default: no limit]
-    #[arg(long, value_name = "N", env = "GROUNDSWELL_MAX_USERS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_users: Option<u32>,
-    /// Label by which runs choose their agents (`run --on`), as KEY=VALUE (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    pub label: Vec<(String, String)>,
-    /// Write every sample to a CSV in this directory; for tests of groundswell itself
-    #[arg(long, value_name = "DIR", hide = true)]
-    pub raw_samples: Option<PathBuf>,
-}
-
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -340,13 +312,6 @@ pub struct DemoTargetArgs {
 fn format(formats: &[Format]) -> impl clap::builder::TypedValueParser<Value = Format> {
     PossibleValuesParser::new(formats.iter().map(|format| format.name()))
         .try_map(|name| Format::of_name(&name).ok_or("there is no such format"))
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("must be a number above 0".to_owned()),
-    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

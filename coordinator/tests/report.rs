@@ -155,6 +155,7 @@ fn every_key_and_code_is_defined_in_figures_md() {
         "interrupted",
         "generator",
         "client_limit",
+        "not_allowed",
         "preflight",
         "machine_busy",
         "queued",

@@ -18,11 +18,13 @@
 //! - [`continuity`]: what happens when agents and coordinator lose each other
 //! - [`threshold`]: what the run is judged by
 //! - [`compare`]: what a comparison with another run is judged by
+//! - [`destination`]: where a plan sends to, as far as its text says it
 //! - [`mod@file`]: the plan file: located YAML, the table of keys, diagnostics, the JSON Schema
 
 pub mod assignment;
 pub mod compare;
 pub mod continuity;
+pub mod destination;
 pub mod file;
 pub mod flow;
 pub mod http;
@@ -35,6 +37,7 @@ pub mod socket;
 pub mod threshold;
 
 pub use assignment::Assignment;
+pub use destination::Destination;
 pub use file::problem::{Problem, Problems};
 pub use plan::{Plan, PlanSource, Scenario};
 pub use schedule::Schedule;

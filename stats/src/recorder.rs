@@ -62,7 +62,8 @@ impl Recorder {
                 Kind::ResponseFailed
             }
             Outcome::Unsent(class) => {
-                // Nothing was asked of the target, so there is no latency either.
+                // Nothing was asked of the target, so there is no latency either. Where a redirect was followed, that went out.
+                count(&mut counters.follow_ups, sample.follow_ups);
                 return count(counters.unsent.entry(class.clone()).or_default(), 1);
             }
             Outcome::Timeout => {
@@ -223,7 +224,7 @@ mod tests {
             unsent: [(ErrorClass::new("no_free_port"), 1)].into(),
             shed: [("max_in_flight".into(), 4)].into(),
             not_generated: [("interrupted".into(), 2)].into(),
-            follow_ups: 8,
+            follow_ups: 10,
             messages_sent: 3,
             messages_received: 5,
             bytes_sent: 38,

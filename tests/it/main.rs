@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_types, reason = "real processes live in real time")]
 
+mod allow;
 mod api;
 mod autobahn;
 mod bad_input;
@@ -156,6 +157,13 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("dashboard::from_start_to_comparison", BROWSER, dashboard::from_start_to_comparison),
     ("dashboard::markup_stays_text", BROWSER, dashboard::markup_stays_text),
     ("dashboard::watched_over_a_restart", BROWSER, dashboard::watched_over_a_restart),
+    ("allow::another_target_is_refused_at_submit", &[], allow::refused_at_submit),
+    ("allow::what_leads_elsewhere_is_refused_at_connect", &[], allow::refused_at_connect),
+    ("allow::a_name_that_stands_for_another_address", &[Tool::Mount], allow::rebinding),
+    ("allow::a_target_learns_whose_load_it_is", &[], allow::headers),
+    ("allow::no_more_than_the_operator_allows", &[], allow::caps),
+    ("allow::every_run_is_in_the_audit_log", &[], allow::audit),
+    ("allow::wrong_rules_are_refused", &[], allow::wrong_rules),
     ("bad_input::target_down", &[], bad_input::target_down),
     ("bad_input::dns_failure", &[], bad_input::dns_failure),
     ("bad_input::port_in_use", &[], bad_input::port_in_use),

@@ -326,8 +326,7 @@ pub(crate) fn secrets_stay_secret() -> anyhow::Result<()> {
     for path in ["report", "frames", "plan", "percentiles", ""] {
         texts.push((
             "api",
-            String::from_utf8_lossy(&api.get(&format!("/runs/{id}/{path}").trim_end_matches('/').to_owned())?.body)
-                .into_owned(),
+            String::from_utf8_lossy(&api.get(format!("/runs/{id}/{path}").trim_end_matches('/'))?.body).into_owned(),
         ));
     }
     texts.push(("metrics", String::from_utf8_lossy(&api.raw("GET", "/metrics", &[], b"")?.body).into_owned()));

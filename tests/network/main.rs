@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use groundswell_agent::{AgentOptions, Limits, run_over};
+use groundswell_agent::{AgentOptions, Guard, Limits, run_over};
 use groundswell_coordinator::api::{Accepted, RunStatus};
 use groundswell_coordinator::report::{Report, Status};
 use groundswell_coordinator::server::{ServerOptions, serve_over};
@@ -133,6 +133,7 @@ async fn agent(name: &str) -> turmoil::Result {
         workers: 1,
         weight: 1,
         limits: Limits::default(),
+        guard: Guard::default(),
         labels: BTreeMap::new(),
         raw_samples: None,
         once: false,

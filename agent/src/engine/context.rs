@@ -31,6 +31,8 @@ pub(super) struct Context {
     pub(super) data: Vec<DataFeed>,
     pub(super) stop: Rc<StopSignal>,
     pub(super) lease: Lease,
+    /// Nothing is issued from then on, whatever anybody says; none for no such limit.
+    pub(super) ends: Option<Instant>,
     /// Requests without templates, built once, by scenario and slot.
     pub(super) constant_requests: Vec<Vec<Constants>>,
     pub(super) clients: Clients,
@@ -60,19 +62,26 @@ impl Context {
         }
     }
 
-    /// May something be issued at this moment, which the caller has just read from the clock? Where the lease has run out
-    /// the load ends.
+    /// May something be issued at this moment, which the caller has just read from the clock? Where the lease has run out,
+    /// or the longest load is over, the load ends.
     pub(super) fn may_issue(&self, now: Instant) -> bool {
         let allowed = self.lease.allows(now);
         if !allowed {
             self.stop.stop(LEASE_EXPIRED, Rest::HandedOn);
         }
-        allowed
+        let is_over = self.ends.is_some_and(|ends| now >= ends);
+        if is_over {
+            self.stop.stop(MAX_DURATION, Rest::Counted);
+        }
+        allowed && !is_over
     }
 }
 
 /// The account's word for what the end of a lease kept from being generated.
 pub(super) const LEASE_EXPIRED: &str = "lease_expired";
+
+/// The account's word for what the agent's longest load kept from being generated.
+pub(super) const MAX_DURATION: &str = "max_duration";
 
 /// What becomes of the iterations whose time has not come when a load is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +116,7 @@ impl StopSignal {
     /// Ends the load. Only the first reason counts.
     pub(super) fn stop(&self, reason: &str, rest: Rest) {
         // Reasons are few and known; one that a newer coordinator made up is still a stop.
-        const KNOWN: [&str; 9] = [
+        const KNOWN: [&str; 11] = [
             "interrupted",
             "threshold",
             "agent_lost",
@@ -116,6 +125,8 @@ impl StopSignal {
             "client_gone",
             "start_failed",
             LEASE_EXPIRED,
+            MAX_DURATION,
+            "agent_limits",
             "aborted",
         ];
         if self.reason.get().is_none() {

@@ -41,11 +41,12 @@ use std::time::Duration;
 use groundswell_access::Secrets;
 use groundswell_scenario::{Assignment, Plan};
 use groundswell_stats::Delta;
+use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::machine::{MachineLoad, MachineMeter, permille};
-use crate::transport::Setup;
+use crate::transport::{Gate, Setup};
 use context::Rest;
 use lease::Lease;
 use recording::Cursors;
@@ -132,12 +133,18 @@ pub(crate) struct EngineOptions {
     pub(crate) secrets: Secrets,
     /// Directory that gets a CSV of every sample; a mode for tests.
     pub(crate) raw_samples: Option<PathBuf>,
+    /// Where connections may go, and how many there are.
+    pub(crate) gate: Gate,
+    /// What requests say which run they are of.
+    pub(crate) run: Option<HeaderValue>,
+    /// Longest load; none for no limit.
+    pub(crate) max_duration: Option<Duration>,
 }
 
 impl Engine {
     /// Starts the workers; they wait for [`Engine::start`]. Rows of data come from the share of this first assignment.
     pub(crate) fn prepare(plan: Arc<Plan>, first: &Assignment, options: &EngineOptions) -> Result<Self, PrepareError> {
-        let setup = Setup::new(&plan)?;
+        let setup = Setup::new(&plan, options.gate.clone(), options.run.clone())?;
         for address in &plan.http.network.bind {
             let bound = std::net::UdpSocket::bind((*address, 0));
             bound.map_err(|source| PrepareError::Bind { address: *address, source })?;
@@ -152,6 +159,7 @@ impl Engine {
                 lease: lease.clone(),
                 setup: setup.clone(),
                 secrets: options.secrets.clone(),
+                max_duration: options.max_duration,
                 raw_samples: raw_file(options, index)?,
             };
             let load = spec.prepare()?;

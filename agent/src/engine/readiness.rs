@@ -78,6 +78,9 @@ async fn wait(plan: &Plan, ready: &Ready, setup: Setup) -> Result<(), String> {
 fn said(failure: &Failure) -> String {
     match failure {
         Failure::Timeout => "it did not answer in time".to_owned(),
+        Failure::Unsent(class) if class.as_str() == "not_allowed" => {
+            "the agent's allowlist does not have its address (groundswell agent --allow)".to_owned()
+        }
         Failure::Unsent(class) => format!("this machine could not ask it: {}", class.as_str().replace('_', " ")),
         Failure::Error(class) => match class.as_str() {
             "dns" => "its name could not be resolved".to_owned(),

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::PrepareError;
 use super::assigned::{self, Assigned};
-use super::context::{Constants, Context, LEASE_EXPIRED, Rest, StopSignal};
+use super::context::{Constants, Context, LEASE_EXPIRED, MAX_DURATION, Rest, StopSignal};
 use super::lease::Lease;
 use super::recording::{Cursors, Recording};
 use super::render::{DataFeed, Templates};
@@ -28,6 +28,9 @@ use crate::clock::{RunClock, micros};
 use crate::machine::thread_waited;
 use crate::timer::Timer;
 use crate::transport::{Clients, Setup};
+
+/// Operations in flight may go on for so long after the longest load.
+const LAST_GRACE: Duration = Duration::from_millis(500);
 
 /// What a worker is told.
 pub(super) enum Command {
@@ -69,6 +72,8 @@ pub(super) struct WorkerSpec {
     pub(super) lease: Lease,
     pub(super) setup: Setup,
     pub(super) secrets: Secrets,
+    /// Longest load; none for no limit.
+    pub(super) max_duration: Option<Duration>,
     pub(super) raw_samples: Option<File>,
 }
 
@@ -123,6 +128,7 @@ pub(super) async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<C
         templates,
         stop,
         lease: spec.lease,
+        ends: spec.max_duration.and_then(|most| t0.checked_add(most)),
         constant_requests,
         clients,
     });
@@ -179,7 +185,8 @@ struct Work {
 
 impl Work {
     fn new(context: Rc<Context>, cpu: CpuMeter) -> Self {
-        Work { context, cpu, assigned: Vec::new(), load: FuturesUnordered::new(), cut_off_at: None }
+        let cut_off_at = context.ends.and_then(|ends| ends.checked_add(LAST_GRACE));
+        Work { context, cpu, assigned: Vec::new(), load: FuturesUnordered::new(), cut_off_at }
     }
 
     fn begin(&mut self, assignment: Assignment) {
@@ -191,8 +198,8 @@ impl Work {
     async fn serve(mut self, mut commands: mpsc::Receiver<Command>, finished: &mpsc::Sender<()>) {
         let context = Rc::clone(&self.context);
         let mut driver = pin!(context.timer.drive());
-        let mut lease = JoinSet::new();
-        lease.spawn_local(watch_lease(Rc::clone(&context)));
+        let mut ends = JoinSet::new();
+        ends.spawn_local(watch_ends(Rc::clone(&context)));
         loop {
             tokio::select! {
                 biased;
@@ -239,7 +246,8 @@ impl Work {
             }
             Command::Stop { reason, rest, grace } => {
                 self.context.stop.stop(&reason, rest);
-                self.cut_off_at = Some(Instant::now() + grace);
+                let at = Instant::now() + grace;
+                self.cut_off_at = Some(self.cut_off_at.map_or(at, |known| known.min(at)));
             }
             Command::Seal(answer) => {
                 let Context { recording, stop, .. } = &*self.context;
@@ -251,10 +259,12 @@ impl Work {
     }
 }
 
-/// Ends the load of a worker that has nothing to issue when the lease runs out.
-async fn watch_lease(context: Rc<Context>) {
-    context.lease.expired().await;
-    context.stop.stop(LEASE_EXPIRED, Rest::HandedOn);
+/// Ends the load of a worker that has nothing to issue when the lease runs out, or when the longest load is over.
+async fn watch_ends(context: Rc<Context>) {
+    tokio::select! {
+        () = context.lease.expired() => context.stop.stop(LEASE_EXPIRED, Rest::HandedOn),
+        () = deadline(context.ends) => context.stop.stop(MAX_DURATION, Rest::Counted),
+    }
 }
 
 async fn deadline(at: Option<Instant>) {

@@ -8,12 +8,13 @@ use groundswell_proto::v1::agent_message::Kind as Say;
 use groundswell_proto::v1::coordinator_message::Kind as Heard;
 use groundswell_proto::v1::{Arm, Hello, Ready, Welcome};
 use groundswell_scenario::Assignment;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
+use super::arm::Places;
 use super::beat::{Answered, beat};
 use super::job::{Due, Job};
 use super::link::{Happened, Link, explain};
@@ -37,6 +38,8 @@ const BEATS: usize = 16;
 
 pub(super) struct Agent {
     options: AgentOptions,
+    /// Of all runs.
+    places: Places,
     dialler: Dialler,
     /// Random number of this life. A lease that has run out ends it: what comes next is another agent of the same name.
     boot: u64,
@@ -79,8 +82,10 @@ enum Next {
 impl Agent {
     pub(super) fn new(options: AgentOptions, dialler: Dialler) -> Self {
         let clock = AgentClock::new();
+        let places = options.guard.max_connections.map(|most| Arc::new(Semaphore::new(most as usize)));
         Agent {
             options,
+            places,
             link: Link::new(dialler.clone()),
             dialler,
             boot: rand::random(),
@@ -325,8 +330,9 @@ impl Agent {
 
     async fn arm(&mut self, arm: Arm) {
         let (options, incarnation, run_id) = (self.options.clone(), self.incarnation, arm.run_id.clone());
+        let places = self.places.clone();
         // Compiling a large plan takes a while, and heartbeats must not wait for it.
-        let armed = tokio::task::spawn_blocking(move || Job::arm(arm, &options, incarnation)).await;
+        let armed = tokio::task::spawn_blocking(move || Job::arm(arm, &options, places, incarnation)).await;
         let (job, ready) = armed.unwrap_or_else(|error| {
             (None, Ready { run_id, problem: format!("arming failed: {error}"), warnings: Vec::new() })
         });

@@ -7,16 +7,20 @@ use std::time::Duration;
 use groundswell_access::Secrets;
 use groundswell_proto::v1::agent_message::Kind as Say;
 use groundswell_proto::v1::{self, Arm, Done, End, Held, Ready, Released, Started, TargetChecked};
-use groundswell_scenario::{Assignment, Plan, PlanSource};
+use groundswell_scenario::{Assignment, Plan};
+use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::AgentOptions;
+use super::admission::assigned;
+use super::arm::{Armed, Places, arm, trail};
 use super::link::Link;
 use super::window::Window;
+use super::{AgentOptions, Limits};
+use crate::audit::Trail;
 use crate::clock::{ClockSync, RunClock};
 use crate::delivery::{Answer, Holdings, Outbox, Torn};
-use crate::engine::{Engine, EngineOptions, SealError};
-use crate::preflight::foresee;
+use crate::engine::{Engine, SealError};
+use crate::guard::within_limits;
 
 /// A delta is sealed at every whole second of the run.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +43,9 @@ type Check = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 pub(super) struct Job {
     run_id: String,
     incarnation: u64,
+    plan: Arc<Plan>,
+    limits: Limits,
+    trail: Trail,
     engine: Engine,
     secrets: Secrets,
     /// How long it may issue after the last answered heartbeat was sent.
@@ -53,6 +60,10 @@ pub(super) struct Job {
     /// Why this agent leaves before the end.
     leaving: Option<&'static str>,
     lease_expired: bool,
+    /// The coordinator's word for why the load was to stop.
+    stopped: Option<String>,
+    /// Why it did not do what it was given.
+    refused: Option<String>,
     /// A worker is gone, so nobody knows what its part of the load came to.
     broken: bool,
     /// Said once all deltas are on the way, and again in every session until the run is released.
@@ -71,49 +82,36 @@ struct Kept {
 
 impl Job {
     /// Compiles the plan and starts the workers, or says why not. Takes a while for a large plan.
-    pub(super) fn arm(arm: Arm, options: &AgentOptions, incarnation: u64) -> (Option<Job>, Ready) {
-        let run_id = arm.run_id.clone();
-        match Self::try_arm(arm, options, incarnation) {
-            Ok((job, warnings)) => (Some(job), Ready { run_id, problem: String::new(), warnings }),
-            Err(problem) => (None, Ready { run_id, problem, warnings: Vec::new() }),
+    pub(super) fn arm(asked: Arm, options: &AgentOptions, places: Places, incarnation: u64) -> (Option<Job>, Ready) {
+        let run_id = asked.run_id.clone();
+        let mut trail = trail(&asked, options);
+        match arm(asked, options, places, &mut trail) {
+            Ok(armed) => {
+                let ready = Ready { run_id: run_id.clone(), problem: String::new(), warnings: armed.warnings.clone() };
+                (Some(Job::new(run_id, incarnation, armed, options.limits, trail)), ready)
+            }
+            Err(problem) => {
+                tracing::warn!(run = run_id, %problem, "this agent does not take part in a run");
+                // Where the log is the problem it can't hold it.
+                let problem = trail.refused(&problem).err().unwrap_or(problem);
+                (None, Ready { run_id, problem, warnings: Vec::new() })
+            }
         }
     }
 
-    /// The job, and what will be too small on this machine.
-    fn try_arm(arm: Arm, options: &AgentOptions, incarnation: u64) -> Result<(Job, Vec<String>), String> {
-        let wire = arm.plan.ok_or("the coordinator sent no plan")?;
-        let hash = wire.hash.clone();
-        let plan = Plan::compile(&PlanSource::from(wire)).map_err(|problems| problems.to_string())?;
-        if plan.hash != hash {
-            return Err(format!("the plan's hash is {} here but {hash} at the coordinator", plan.hash));
-        }
-        let secrets = Secrets::received(arm.secrets).under(options.secrets.clone()).of(&plan.secrets);
-        if let [first, ..] = secrets.lacks(&plan.secrets)[..] {
-            let lacks = secrets.lacks(&plan.secrets).join(", ");
-            return Err(format!(
-                "it has no secret {lacks}; start it, or its coordinator, with --secret {first}=env:VARIABLE (a coordinator \
-                 without TLS, with --insecure, sends none)"
-            ));
-        }
-        let assignment = arm.assignment.ok_or("the coordinator sent no assignment")?;
-        let assignment = Assignment::try_from(assignment).map_err(|error| error.to_string())?;
-        let warnings = foresee(&plan, &assignment.share, options.workers).lacks;
-        let options = EngineOptions {
-            workers: options.workers,
-            agent: options.name.clone(),
-            secrets: secrets.clone(),
-            raw_samples: options.raw_samples.clone(),
-        };
-        let issue_limit = plan.continuity.issue_limit();
-        let engine = Engine::prepare(Arc::new(plan), &assignment, &options).map_err(|error| error.to_string())?;
+    fn new(run_id: String, incarnation: u64, armed: Armed, limits: Limits, trail: Trail) -> Self {
+        let Armed { plan, engine, assignment, secrets, .. } = armed;
         let mut holdings = Holdings::default();
         holdings.give(assignment);
-        let job = Job {
-            run_id: arm.run_id,
+        Job {
+            run_id,
             incarnation,
+            issue_limit: plan.continuity.issue_limit(),
+            plan,
+            limits,
+            trail,
             engine,
             secrets,
-            issue_limit,
             until: None,
             start: None,
             next_seal: None,
@@ -122,11 +120,12 @@ impl Job {
             checking: None,
             leaving: None,
             lease_expired: false,
+            stopped: None,
+            refused: None,
             broken: false,
             done: None,
             done_said: false,
-        };
-        Ok((job, warnings))
+        }
     }
 
     pub(super) fn is(&self, run_id: &str, incarnation: u64) -> bool {
@@ -180,6 +179,9 @@ impl Job {
         let joins_later = self.holdings.assignments().all(|assignment| !assignment.is_initial());
         match sync.local(t0_us) {
             Some(t0) if t0 > Instant::now() || joins_later => {
+                if let Err(problem) = self.trail.wrote("started", &json!({})) {
+                    return Started { problem, ..started };
+                }
                 self.granted(answered.unwrap_or_else(Instant::now));
                 self.engine.start(t0).await;
                 let clock = RunClock::new(t0);
@@ -206,7 +208,21 @@ impl Job {
     /// More load.
     pub(super) async fn assign(&mut self, assignment: Assignment) {
         if self.done.is_none() && self.holdings.give(assignment.clone()) {
-            self.engine.assign(&assignment).await;
+            self.take_on(&assignment).await;
+        }
+    }
+
+    /// Works off what it was given, unless it is more than this agent takes on or its log can't hold it: then its load ends.
+    async fn take_on(&mut self, assignment: &Assignment) {
+        let within = within_limits(&self.plan, self.limits, self.holdings.assignments());
+        let logged = within.and_then(|()| self.trail.wrote("assigned", &assigned(&self.plan, assignment)));
+        match logged {
+            Ok(()) => self.engine.assign(assignment).await,
+            Err(why) => {
+                tracing::error!(run = self.run_id, %why, "the load of this run ends here");
+                self.refused = Some(why);
+                self.stop("agent_limits", Duration::ZERO).await;
+            }
         }
     }
 
@@ -221,7 +237,7 @@ impl Job {
         if answer == Answer::Released {
             self.engine.end_assignment(end.generation, at).await;
             if let Some(instead) = instead.filter(|_| held(&self.holdings) > before) {
-                self.engine.assign(&instead).await;
+                self.take_on(&instead).await;
             }
         }
         let (run_id, generation) = (self.run_id.clone(), end.generation);
@@ -230,6 +246,7 @@ impl Job {
     }
 
     pub(super) async fn stop(&mut self, reason: &str, grace: Duration) {
+        self.stopped.get_or_insert_with(|| reason.to_owned());
         self.engine.stop(reason, grace).await;
         if self.start.is_none() {
             // Nothing was started, so there is nothing to wait for.
@@ -343,6 +360,7 @@ impl Job {
         };
         let finished = sealed.finished;
         self.lease_expired |= sealed.lease_expired;
+        sealed.delta.steps.values().for_each(|step| self.trail.counted(&step.counters));
         if let Err(error) = self.outbox.seal(Window::new(sealed, agreement.unwrap_or_default())) {
             return self.finish(format!("counts can't be added: {error}"));
         }
@@ -354,7 +372,13 @@ impl Job {
 
     fn finish(&mut self, problem: String) {
         self.next_seal = None;
-        let problem = if problem.is_empty() { self.leaving.unwrap_or_default().to_owned() } else { problem };
+        let problem = match &self.refused {
+            Some(why) => why.clone(),
+            None if problem.is_empty() => self.leaving.unwrap_or_default().to_owned(),
+            None => problem,
+        };
+        let stopped = self.stopped.as_deref().unwrap_or("its load was done");
+        self.trail.ended(if problem.is_empty() { stopped } else { &problem });
         let (run_id, incarnation) = (self.run_id.clone(), self.incarnation);
         self.done = Some(Done { run_id, last_seq: 0, problem, incarnation });
     }

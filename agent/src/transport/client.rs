@@ -9,28 +9,44 @@ use std::task::Poll;
 use cookie_store::CookieStore;
 use groundswell_scenario::http::{Coding, Connections, HttpOptions, HttpVersion, TransportKind};
 use groundswell_scenario::{Plan, Share};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, COOKIE, HOST, HeaderMap, HeaderValue, SET_COOKIE, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT,
+};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::decode::decoded;
 use super::dial::Dialler;
 use super::digest::Session;
 use super::direct::Direct;
+use super::gate::Gate;
 use super::over_reqwest::Reqwest;
-use super::redirect::{Allowed, Next, is_link_local};
+use super::redirect::{Allowed, Next};
 use super::resolve::Resolver;
 use super::target::{Origin, Target};
 use super::tls::{Tls, TlsError};
 use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Progress, Request, Response};
+use crate::allow::Kind;
 
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("groundswell/", env!("CARGO_PKG_VERSION")));
+/// Who sends, and where somebody who finds it in a log learns what it is.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!(
+    "groundswell/",
+    env!("CARGO_PKG_VERSION"),
+    " (+",
+    env!("CARGO_PKG_REPOSITORY"),
+    ")"
+));
+/// Says which run a request is of.
+const RUN_HEADER: HeaderName = HeaderName::from_static("groundswell-run");
 
 /// What all workers of an agent share.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    plan: Arc<Plan>,
-    tls: Tls,
-    resolver: Resolver,
+    pub(super) plan: Arc<Plan>,
+    pub(super) tls: Tls,
+    pub(super) resolver: Resolver,
+    pub(super) gate: Gate,
+    /// Value of the header that says which run a request is of.
+    run: Option<HeaderValue>,
 }
 
 /// Makes the clients of one worker.
@@ -70,13 +86,14 @@ struct State {
 #[derive(Clone)]
 enum Transport {
     Direct(Rc<Direct>),
-    Reqwest(Reqwest),
+    Reqwest(Rc<Reqwest>),
 }
 
 impl Setup {
-    pub(crate) fn new(plan: &Arc<Plan>) -> Result<Self, TlsError> {
+    /// `run` is the run that requests say they are of; none where they are to say nothing.
+    pub(crate) fn new(plan: &Arc<Plan>, gate: Gate, run: Option<HeaderValue>) -> Result<Self, TlsError> {
         let (tls, resolver) = (Tls::new(&plan.http.tls)?, Resolver::new(plan.http.network.clone()));
-        Ok(Setup { plan: Arc::clone(plan), tls, resolver })
+        Ok(Setup { plan: Arc::clone(plan), tls, resolver, gate, run })
     }
 }
 
@@ -88,8 +105,8 @@ impl Clients {
     pub(crate) fn new(setup: Setup, share: &Share) -> Result<Self, reqwest::Error> {
         let options = &setup.plan.http;
         let transport = match options.transport {
-            TransportKind::Direct => Transport::Direct(Direct::new(&setup.resolver, &setup.tls, options, share)),
-            TransportKind::Reqwest => Transport::Reqwest(Reqwest::new(&setup.resolver, &setup.tls, options, 0)?),
+            TransportKind::Direct => Transport::Direct(Direct::new(&setup, share)),
+            TransportKind::Reqwest => Transport::Reqwest(Reqwest::new(&setup, 0)?),
         };
         let words: Vec<&str> = options.compression.iter().copied().map(Coding::as_str).collect();
         let most = options.max_body.and_then(|most| usize::try_from(most).ok());
@@ -101,7 +118,7 @@ impl Clients {
             max_body: most.unwrap_or(MAX_KEPT_BODY_BYTES).min(MAX_KEPT_BODY_BYTES),
         };
         let config = setup.tls.config(HttpVersion::Http1);
-        let websockets = Dialler::new(setup.resolver.clone(), Arc::new(config), options);
+        let websockets = Dialler::new(setup.resolver.clone(), setup.gate.clone(), Arc::new(config), options);
         Ok(Clients { transport, shared: Rc::new(shared), websockets, setup })
     }
 
@@ -115,11 +132,10 @@ impl Clients {
             (shared, Connections::Shared { .. } | Connections::PerRequest) => shared.clone(),
             (Transport::Direct(direct), Connections::PerUser) => Transport::Direct(direct.another()),
             (Transport::Reqwest(shared), Connections::PerUser) => {
-                let Setup { resolver, tls, .. } = &self.setup;
                 // It was built from the same options before, so this can't fail where that did not; should it fail all
                 // the same, sharing connections keeps the load up.
-                let own = Reqwest::new(resolver, tls, self.options(), number);
-                Transport::Reqwest(own.unwrap_or_else(|_| shared.clone()))
+                let own = Reqwest::new(&self.setup, number);
+                Transport::Reqwest(own.unwrap_or_else(|_| Rc::clone(shared)))
             }
         };
         let cookies = self.options().cookies.then(Cookies::default);
@@ -131,11 +147,20 @@ impl Clients {
         &self.websockets
     }
 
+    /// Adds the headers that say to the target whose load this is. A plan may call itself something else, but not say that
+    /// it is another run.
+    pub(crate) fn identify(&self, headers: &mut HeaderMap) {
+        headers.entry(USER_AGENT).or_insert(AGENT);
+        if let Some(run) = &self.setup.run {
+            headers.insert(RUN_HEADER, run.clone());
+        }
+    }
+
     /// Adds the headers that every request has, where the plan has none of its own for it.
     pub(crate) fn complete(&self, headers: &mut HeaderMap, target: &Target) {
         let options = self.options();
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        headers.entry(USER_AGENT).or_insert(AGENT);
+        self.identify(headers);
         if let Some(codings) = &self.shared.codings {
             headers.entry(ACCEPT_ENCODING).or_insert(codings.clone());
         }
@@ -199,7 +224,7 @@ impl State {
             return Ok(());
         }
         let resolved = self.shared.resolver.resolve(origin).await;
-        match resolved.addresses.iter().any(|address| is_link_local(address.ip())) {
+        match resolved.addresses.iter().any(|address| Kind::of(address.ip()) == Kind::LinkLocal) {
             true => Err(Failure::class("redirect_refused")),
             false => Ok(()),
         }

@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::resolve::Resolver;
+use super::gate::{Gate, Place};
+use super::resolve::{Resolved, Resolver};
 use super::target::Origin;
 use super::{Failure, spend};
 
@@ -25,6 +26,7 @@ use super::{Failure, spend};
 #[derive(Debug)]
 pub(super) struct Dialler {
     resolver: Resolver,
+    gate: Gate,
     tls: Arc<ClientConfig>,
     /// Asked for and checked in place of the host.
     server_name: Option<String>,
@@ -43,8 +45,13 @@ pub(super) struct Dialled {
     pub(super) is_http2: bool,
 }
 
-/// A connection with or without TLS.
-pub(super) enum Stream {
+/// A connection with or without TLS, and its place among those that the agent may have.
+pub(super) struct Stream {
+    kind: Kind,
+    _place: Place,
+}
+
+enum Kind {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -52,11 +59,13 @@ pub(super) enum Stream {
 impl Dialler {
     pub(super) fn new(
         resolver: Resolver,
+        gate: Gate,
         tls: Arc<ClientConfig>,
         options: &groundswell_scenario::http::HttpOptions,
     ) -> Self {
         Dialler {
             resolver,
+            gate,
             tls,
             server_name: options.tls.server_name.clone(),
             bind: options.network.bind.clone(),
@@ -81,12 +90,12 @@ impl Dialler {
         if resolved.looked_up {
             started = spend(&mut phases.dns_us, started);
         }
-        let stream = self.connect(&resolved.addresses).await?;
+        let (stream, place) = self.connect(origin, resolved).await?;
         let connected = spend(&mut phases.connect_us, started);
         // Without it a small message waits for the acknowledgement of the last one.
         stream.set_nodelay(true).map_err(|error| Failure::of_io(&error, "connect_failed"))?;
         if !origin.secure {
-            return Ok(Dialled { stream: Stream::Plain(stream), is_http2: false });
+            return Ok(Dialled { stream: Stream { kind: Kind::Plain(stream), _place: place }, is_http2: false });
         }
         let name = self.server_name.as_ref().unwrap_or(&origin.host).clone();
         let name = ServerName::try_from(name).map_err(|_| Failure::class("tls"))?;
@@ -99,15 +108,18 @@ impl Dialler {
             })?;
         spend(&mut phases.tls_us, connected);
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Dialled { stream: Stream::Tls(Box::new(stream)), is_http2 })
+        Ok(Dialled { stream: Stream { kind: Kind::Tls(Box::new(stream)), _place: place }, is_http2 })
     }
 
-    /// The first address that answers.
-    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+    /// The first address that answers, of those that the agent allows. Each is looked at here, where the connection goes
+    /// to it, so no name can come to stand for another one in between.
+    async fn connect(&self, origin: &Origin, resolved: Resolved) -> Result<(TcpStream, Place), Failure> {
+        let addresses = self.gate.admitted(resolved.asked_for(origin), resolved.addresses)?;
+        let place = self.gate.place()?;
         let mut failure = Failure::class("dns");
         for address in addresses {
-            match self.connect_to(*address).await {
-                Ok(stream) => return Ok(stream),
+            match self.connect_to(address).await {
+                Ok(stream) => return Ok((stream, place)),
                 Err(error) => failure = Failure::of_io(&error, "connect_failed"),
             }
         }
@@ -134,18 +146,18 @@ impl Dialler {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        match &mut self.get_mut().kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Kind::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Kind::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -154,30 +166,30 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        match &mut self.get_mut().kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
+        match &self.kind {
+            Kind::Plain(stream) => stream.is_write_vectored(),
+            Kind::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Kind::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().kind {
+            Kind::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Kind::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

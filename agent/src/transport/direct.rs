@@ -16,13 +16,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use groundswell_scenario::Share;
-use groundswell_scenario::http::{Connections, HttpOptions, HttpVersion};
+use groundswell_scenario::http::{Connections, HttpVersion};
 use http::Method;
 use tokio::time::{Instant, timeout};
 
+use super::client::Setup;
 use super::dial::Dialler;
-use super::resolve::Resolver;
-use super::tls::Tls;
 use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Progress, Request, Response, spend};
 use connection::{Broken, Incoming};
 use heads::Heads;
@@ -48,8 +47,9 @@ struct Settings {
 }
 
 impl Direct {
-    pub(super) fn new(resolver: &Resolver, tls: &Tls, options: &HttpOptions, share: &Share) -> Rc<Self> {
-        let config = tls.config(options.version);
+    pub(super) fn new(setup: &Setup, share: &Share) -> Rc<Self> {
+        let options = &setup.plan.http;
+        let config = setup.tls.config(options.version);
         let most = match options.connections {
             Connections::Shared { most: Some(most) } => {
                 Some(usize::try_from(share.count_below(u64::from(most))).unwrap_or(usize::MAX).max(1))
@@ -57,7 +57,7 @@ impl Direct {
             _ => None,
         };
         let settings = Rc::new(Settings {
-            dialler: Dialler::new(resolver.clone(), Arc::new(config), options),
+            dialler: Dialler::new(setup.resolver.clone(), setup.gate.clone(), Arc::new(config), options),
             heads: Heads::default(),
             version: options.version,
             connections: options.connections,

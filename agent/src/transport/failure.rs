@@ -6,6 +6,8 @@ use std::io;
 
 use groundswell_stats::ErrorClass;
 
+use super::gate::NotAllowed;
+
 /// An operation that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -84,6 +86,9 @@ impl Failure {
         }
         if error.is::<HeadTooLarge>() {
             return Some(Failure::class("headers_too_large"));
+        }
+        if let Some(refused) = error.downcast_ref::<NotAllowed>() {
+            return Some((*refused).into());
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             // It may carry one of the others, also within another of its kind, and its source is then what stands behind that.

@@ -6,6 +6,7 @@
 //! - `direct`: HTTP/1.1 and HTTP/2 on connections of the worker's own; `over_reqwest`: the same by reqwest
 //! - `websocket`: WebSocket connections; `frames` counts what passes on them
 //! - `resolve`, `dial`, `tls`: names, connections and handshakes, for all of them but reqwest's connections
+//! - `gate`: where connections may go, and how many there are
 //! - `target`, `body`, `decode`: parts of messages
 //! - `failure`: why an operation failed, as a class
 
@@ -19,6 +20,7 @@ mod digest;
 mod direct;
 mod failure;
 mod frames;
+mod gate;
 mod over_reqwest;
 mod redirect;
 mod resolve;
@@ -38,6 +40,8 @@ pub(crate) use body::{Payload, Streamed};
 pub(crate) use client::{Client, Clients, Setup};
 pub(crate) use digest::Login;
 pub(crate) use failure::Failure;
+pub(crate) use gate::Gate;
+pub(crate) use resolve::Resolver;
 pub(crate) use target::{InvalidTarget, Target};
 pub(crate) use tls::TlsError;
 pub(crate) use websocket::{Arrival, Ended, Handshake, Message, Socket};

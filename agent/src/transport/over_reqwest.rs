@@ -1,5 +1,8 @@
 //! HTTP over reqwest: what the direct transport can't do (proxies), and a second opinion on all that it can.
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
@@ -8,30 +11,68 @@ use http::header::{AUTHORIZATION, COOKIE};
 use reqwest::{Proxy, redirect};
 use tokio::time::Instant;
 
+use super::client::Setup;
 use super::failure::{Stage, is_end_of_connection};
-use super::resolve::Resolver;
-use super::tls::Tls;
+use super::gate::{NotAllowed, Place};
+use super::resolve::OfOrigin;
+use super::target::Origin;
 use super::{
     Extra, Failure, HttpTransport, MAX_HTTP2_HEAD_BYTES, MAX_KEPT_BODY_BYTES, Payload, Progress, Request, Response,
     spend,
 };
 
-/// One reqwest client: one owner of connections.
-#[derive(Debug, Clone)]
+/// One owner of connections. It has a client for each origin, because only then is it known which port an address is looked
+/// up for: what the agent allows is decided with the port.
 pub(super) struct Reqwest {
+    setup: Setup,
+    /// Chooses among several source addresses.
+    number: u64,
+    proxy: Option<Origin>,
+    clients: RefCell<Vec<Rc<OriginClient>>>,
+}
+
+struct OriginClient {
+    origin: Origin,
     client: reqwest::Client,
-    max_body: u64,
-    has_proxy: bool,
+    /// Of the user's own connection, once it has one.
+    place: RefCell<Place>,
 }
 
 impl Reqwest {
-    /// `number` chooses among several source addresses.
-    pub(super) fn new(
-        resolver: &Resolver,
-        tls: &Tls,
-        options: &HttpOptions,
-        number: u64,
-    ) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(setup: &Setup, number: u64) -> Result<Rc<Self>, reqwest::Error> {
+        let proxy = setup.plan.http.proxy.as_ref().and_then(Origin::of_proxy);
+        let own = Reqwest { setup: setup.clone(), number, proxy, clients: RefCell::default() };
+        // What can fail fails here, and not at the first request.
+        if let Some(origin) = Origin::of(&setup.plan.target) {
+            own.client(&origin)?;
+        }
+        Ok(Rc::new(own))
+    }
+
+    fn options(&self) -> &HttpOptions {
+        &self.setup.plan.http
+    }
+
+    fn client(&self, origin: &Origin) -> Result<Rc<OriginClient>, reqwest::Error> {
+        let mut clients = self.clients.borrow_mut();
+        if let Some(known) = clients.iter().find(|client| client.origin == *origin) {
+            return Ok(Rc::clone(known));
+        }
+        let client = self.build(origin)?;
+        let client = Rc::new(OriginClient { origin: origin.clone(), client, place: RefCell::default() });
+        clients.push(Rc::clone(&client));
+        Ok(client)
+    }
+
+    fn build(&self, origin: &Origin) -> Result<reqwest::Client, reqwest::Error> {
+        let options = self.options();
+        let Setup { resolver, gate, tls, .. } = &self.setup;
+        let resolver = OfOrigin {
+            resolver: resolver.clone(),
+            gate: gate.clone(),
+            origin: origin.clone(),
+            proxy: self.proxy.clone(),
+        };
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.config(options.version))
             // The target's own count must equal ours: nothing is sent that the plan does not name.
@@ -40,7 +81,7 @@ impl Reqwest {
             .no_proxy()
             .tcp_nodelay(true)
             .http2_max_header_list_size(MAX_HTTP2_HEAD_BYTES)
-            .dns_resolver(resolver.clone());
+            .dns_resolver(resolver);
         builder = match options.version {
             HttpVersion::Auto => builder,
             HttpVersion::Http1 => builder.http1_only(),
@@ -58,19 +99,47 @@ impl Reqwest {
             builder = builder.proxy(Proxy::all(proxy.clone())?);
         }
         let bind = &options.network.bind;
-        let turn = number.checked_rem(bind.len() as u64).and_then(|turn| usize::try_from(turn).ok());
-        builder = builder.local_address(turn.and_then(|turn| bind.get(turn)).copied());
-        let (max_body, has_proxy) = (options.max_body.unwrap_or(u64::MAX), options.proxy.is_some());
-        Ok(Reqwest { client: builder.build()?, max_body, has_proxy })
+        let turn = self.number.checked_rem(bind.len() as u64).and_then(|turn| usize::try_from(turn).ok());
+        builder.local_address(turn.and_then(|turn| bind.get(turn)).copied()).build()
+    }
+
+    /// Whether the agent lets a request go to this origin, as far as no name has to be looked up for it; the rest is
+    /// decided where that is done.
+    fn admit(&self, origin: &Origin) -> Result<(), NotAllowed> {
+        let gate = &self.setup.gate;
+        for literal in self.proxy.iter().chain([origin]) {
+            if let Some(address) = literal.address {
+                gate.admitted(Some(&literal.host), vec![SocketAddr::new(address, literal.port)])?;
+            }
+        }
+        let looked_up_by_proxy = self.options().proxy.as_ref().is_some_and(|proxy| proxy.scheme() != "socks5");
+        if looked_up_by_proxy && origin.address.is_none() {
+            return gate.decide_unseen(&origin.host, origin.port).map_err(|_| NotAllowed);
+        }
+        Ok(())
+    }
+
+    /// A place for the connection of a request. The library does not tell when it opens and closes one: a user's own counts
+    /// from its first request to the user's end, any other while it is at work.
+    fn place(&self, client: &OriginClient) -> Result<Place, Failure> {
+        if self.options().connections != Connections::PerUser {
+            return self.setup.gate.place();
+        }
+        let mut own = client.place.borrow_mut();
+        if own.is_none() {
+            *own = self.setup.gate.place()?;
+        }
+        Ok(None)
     }
 
     async fn head(
         &self,
+        client: &OriginClient,
         request: &Request,
         extra: Extra,
         progress: &mut Progress,
     ) -> Result<reqwest::Response, Failure> {
-        let mut builder = self.client.request(request.method.clone(), request.target.url.clone());
+        let mut builder = client.client.request(request.method.clone(), request.target.url.clone());
         builder = builder.headers(request.headers.clone());
         if let Some(cookie) = extra.cookie {
             builder = builder.header(COOKIE, cookie);
@@ -92,7 +161,7 @@ impl Reqwest {
             let failure = classify(&error);
             let is_closed = failure.is("connection_closed") || failure.is("connection_reset");
             // Without a proxy, a connection that is open and not yet ready can only be in its handshake.
-            match is_closed && error.is_connect() && request.target.origin.secure && !self.has_proxy {
+            match is_closed && error.is_connect() && request.target.origin.secure && self.proxy.is_none() {
                 true => Failure::class("tls_closed"),
                 false => failure,
             }
@@ -105,7 +174,13 @@ impl Reqwest {
 
 impl HttpTransport for Reqwest {
     async fn exchange(&self, request: &Request, extra: Extra, progress: &mut Progress) -> Result<Response, Failure> {
-        let mut response = self.head(request, extra, progress).await?;
+        let origin = &request.target.origin;
+        self.admit(origin)?;
+        // It was built from the same options before, so this can't fail where that did not.
+        let client = self.client(origin).map_err(|_| Failure::class("connect_failed"))?;
+        let _place = self.place(&client)?;
+        let max_body = self.options().max_body.unwrap_or(u64::MAX);
+        let mut response = self.head(&client, request, extra, progress).await?;
         let arrived = Instant::now();
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
@@ -119,7 +194,7 @@ impl HttpTransport for Reqwest {
             };
             received += chunk.len() as u64;
             progress.bytes_received += chunk.len() as u64;
-            if received > self.max_body || (request.keep_body && received > MAX_KEPT_BODY_BYTES as u64) {
+            if received > max_body || (request.keep_body && received > MAX_KEPT_BODY_BYTES as u64) {
                 break Err(Failure::class("body_too_large"));
             }
             if request.keep_body {
@@ -137,10 +212,12 @@ fn classify(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
         return Failure::class("connect_timeout");
     }
-    if error.is_dns() {
-        return Failure::class("dns");
+    let otherwise = if error.is_dns() { "dns" } else { fallback_class(error) };
+    match Failure::of_chain(error, otherwise) {
+        // The name service's own errors are I/O errors too.
+        Failure::Error(_) if error.is_dns() => Failure::class("dns"),
+        failure => failure,
     }
-    Failure::of_chain(error, fallback_class(error))
 }
 
 /// For errors without an I/O error inside. hyper says in words only that a connection ended within a message.

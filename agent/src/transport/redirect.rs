@@ -1,6 +1,5 @@
 //! Redirects: whether one is followed, and what is asked next (RFC 9110, section 15.4).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Method;
@@ -83,45 +82,5 @@ impl Allowed {
             }
         }
         Ok(Next { request, is_guarded: !is_named })
-    }
-}
-
-/// Addresses behind which no service of a test is, but the metadata of a cloud's machine.
-pub(super) fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.is_link_local(),
-            None => address.is_unicast_link_local() || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn a_machines_own_surroundings_are_known_in_every_spelling() {
-        let cases = [
-            ("169.254.169.254", true),
-            ("169.254.0.1", true),
-            ("::ffff:169.254.169.254", true),
-            ("fe80::1", true),
-            ("febf::1", true),
-            ("fd00:ec2::254", true),
-            ("169.253.0.1", false),
-            ("127.0.0.1", false),
-            ("10.0.0.1", false),
-            ("::1", false),
-            ("::ffff:10.0.0.1", false),
-            ("fd00:ec2::253", false),
-            ("fec0::1", false),
-            ("2001:db8::1", false),
-        ];
-        for (address, is_own) in cases {
-            assert_eq!(is_link_local(address.parse().unwrap()), is_own, "{address}");
-        }
     }
 }

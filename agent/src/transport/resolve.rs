@@ -11,6 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use super::target::Origin;
 
 /// How long the addresses of a name are used, as browsers do.
@@ -44,11 +45,29 @@ pub(super) struct Resolved {
     pub(super) addresses: Vec<SocketAddr>,
     /// The name service was asked.
     pub(super) looked_up: bool,
+    /// They are the plan's own, not those that the name has.
+    pub(super) by_plan: bool,
+}
+
+impl Resolved {
+    /// The host that these are the addresses of; none where that is only the plan's word.
+    pub(super) fn asked_for<'a>(&self, origin: &'a Origin) -> Option<&'a str> {
+        (!self.by_plan).then_some(origin.host.as_str())
+    }
 }
 
 impl Resolver {
     pub(crate) fn new(network: Network) -> Self {
         Resolver { inner: Arc::new(Inner { network, known: Mutex::default(), turn: AtomicUsize::new(0) }) }
+    }
+
+    /// The addresses that connections to a host would go to, and whether they are the plan's own.
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> (Vec<SocketAddr>, bool) {
+        let origin = Origin { secure: false, host: host.to_owned(), address: host.parse().ok(), port };
+        let Resolved { mut addresses, by_plan, .. } = self.resolve(&origin).await;
+        let bind = &self.inner.network.bind;
+        addresses.retain(|address| bind.is_empty() || bind.iter().any(|from| from.is_ipv4() == address.is_ipv4()));
+        (addresses, by_plan)
     }
 
     /// The addresses of an origin; empty where it has none of the wanted family.
@@ -60,14 +79,15 @@ impl Resolver {
                 mapping.addresses.iter().map(|mapped| SocketAddr::new(mapped.ip(), port(mapped))).collect();
             let first = turn % addresses.len().max(1);
             addresses.rotate_left(first);
-            return Resolved { addresses, looked_up: false };
+            return Resolved { addresses, looked_up: false, by_plan: true };
         }
         let (ips, looked_up) = match origin.address {
             Some(address) => (Arc::from([address]), false),
             None => self.inner.look_up(&origin.host).await,
         };
         let addresses = in_turn(self.inner.wanted(&ips), turn);
-        Resolved { addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, origin.port)).collect(), looked_up }
+        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, origin.port)).collect();
+        Resolved { addresses, looked_up, by_plan: false }
     }
 }
 
@@ -129,24 +149,39 @@ fn in_turn(addresses: Vec<IpAddr>, turn: usize) -> Vec<IpAddr> {
     same
 }
 
-/// For reqwest, which asks for names without their ports.
-impl Resolve for Resolver {
+/// For reqwest, which asks for names without their ports: of one origin, and of the proxy on the way to it.
+pub(super) struct OfOrigin {
+    pub(super) resolver: Resolver,
+    pub(super) gate: Gate,
+    pub(super) origin: Origin,
+    pub(super) proxy: Option<Origin>,
+}
+
+impl Resolve for OfOrigin {
     fn resolve(&self, name: Name) -> Resolving {
-        let inner = Arc::clone(&self.inner);
+        let (resolver, gate) = (self.resolver.clone(), self.gate.clone());
+        let host = name.as_str().trim_start_matches('[').trim_end_matches(']');
+        let is_asked = |origin: &&Origin| origin.host == host;
+        let asked: Vec<Origin> = self.proxy.iter().chain([&self.origin]).filter(is_asked).cloned().collect();
         Box::pin(async move {
-            let turn = inner.turn.fetch_add(1, Ordering::Relaxed);
-            if let Some(mapping) = inner.mapping(name.as_str(), None) {
-                let mut addresses = mapping.addresses.clone();
-                let first = turn % addresses.len().max(1);
-                addresses.rotate_left(first);
-                return Ok(Box::new(addresses.into_iter()) as Addrs);
+            let mut addresses: Option<Vec<SocketAddr>> = None;
+            // A proxy on the target's own host is asked for by the same name: an address has to be good for both.
+            for origin in &asked {
+                let mut resolved = resolver.resolve(origin).await;
+                if origin.port != origin.default_port() {
+                    // A port that the URL says is the one that is connected to.
+                    resolved.addresses.iter_mut().for_each(|address| address.set_port(origin.port));
+                }
+                let mut admitted = gate.admitted(resolved.asked_for(origin), resolved.addresses)?;
+                if let Some(others) = addresses {
+                    admitted.retain(|address| others.iter().any(|other| other.ip() == address.ip()));
+                }
+                addresses = Some(admitted);
             }
-            let (found, _) = inner.look_up(name.as_str()).await;
-            let addresses = in_turn(inner.wanted(&found), turn);
-            if addresses.is_empty() {
-                return Err("no address".into());
+            match addresses {
+                Some(addresses) if !addresses.is_empty() => Ok(Box::new(addresses.into_iter()) as Addrs),
+                _ => Err("no address".into()),
             }
-            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
         })
     }
 }
@@ -188,7 +223,10 @@ mod tests {
     async fn an_address_needs_no_look_up_and_a_name_only_one() {
         let resolver = Resolver::new(Network { family: AddressFamily::Ipv4, ..Network::default() });
         let literal = resolver.resolve(&origin("http://127.0.0.1:9/")).await;
-        assert_eq!(literal, Resolved { addresses: vec!["127.0.0.1:9".parse().unwrap()], looked_up: false });
+        assert_eq!(
+            literal,
+            Resolved { addresses: vec!["127.0.0.1:9".parse().unwrap()], looked_up: false, by_plan: false }
+        );
         let named = origin("http://localhost:9/");
         assert!(resolver.resolve(&named).await.looked_up);
         assert!(!resolver.resolve(&named).await.looked_up);

@@ -70,4 +70,19 @@ impl Origin {
         let secure = matches!(url.scheme(), "https" | "wss");
         Some(Origin { secure, host, address, port: url.port_or_known_default()? })
     }
+
+    /// Where a proxy is.
+    pub(super) fn of_proxy(url: &Url) -> Option<Self> {
+        Origin::of(url).or_else(|| {
+            let mut url = url.clone();
+            // The port of SOCKS, where the URL says none (RFC 1928).
+            url.set_port(Some(1080)).ok()?;
+            Origin::of(&url)
+        })
+    }
+
+    /// The port of a URL that says none.
+    pub(super) fn default_port(&self) -> u16 {
+        if self.secure { 443 } else { 80 }
+    }
 }

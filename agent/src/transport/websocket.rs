@@ -209,6 +209,7 @@ async fn connect(handshake: &Handshake, clients: &Clients, progress: &mut Progre
     for (name, value) in &handshake.headers {
         request.headers_mut().append(name, value.clone());
     }
+    clients.identify(request.headers_mut());
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)

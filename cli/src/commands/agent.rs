@@ -12,6 +12,8 @@ use crate::args::AgentArgs;
 use crate::{Exit, Failure, Outcome, output};
 
 pub(crate) fn run(args: &AgentArgs) -> Outcome {
+    // Before anybody hears of this agent.
+    let guard = args.guard.guard().map_err(Failure::usage)?;
     let runtime = runtime()?;
     let shutdown = CancellationToken::new();
     let way = runtime.block_on(async {
@@ -30,6 +32,7 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         weight: args.weight,
         limits: Limits { rate_per_s: args.max_rate, users: args.max_users },
         secrets: Secrets::read(&args.secrets.secrets).map_err(Failure::usage)?,
+        guard,
         labels: args.label.iter().cloned().collect(),
         raw_samples: args.raw_samples.clone(),
         once: false,
@@ -39,6 +42,8 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         "agent {} (worker threads: {}), coordinator {}",
         options.name, options.workers, options.coordinator
     ));
+    let more = if args.guard.allow.is_empty() { "; --allow names other targets" } else { "" };
+    output::note(&format!("  sends load to {}{more}", options.guard.allow));
     runtime.block_on(async {
         tokio::select! {
             ended = groundswell_agent::run(options, shutdown.clone()) => ended.map_err(failure)?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use groundswell_access::{Authority, NewToken, Role, Secrets, Trust, client_config};
-use groundswell_agent::{AgentOptions, Limits};
+use groundswell_agent::{AgentOptions, Allowlist, Guard, Limits};
 use groundswell_coordinator::server::{Door, ServerOptions};
 use groundswell_demo_target::DemoTargetOptions;
 use groundswell_scenario::Plan;
@@ -101,9 +101,9 @@ impl Company {
             output::note(&format!("waiting for {wanted} agents: {}", self.invitation(args, address)?));
         }
         let agents = if here == 1 { "1 agent" } else { &format!("{here} agents") };
-        output::note(&format!("load goes to {} from {agents} in this process", plan.target));
+        output::note(&format!("load goes to {} from {agents} in this process", destinations(plan)));
         for number in 1..=here {
-            self.start_agent(args, number, here)?;
+            self.start_agent(args, plan, number, here)?;
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Company {
         Ok(format!("groundswell agent --coordinator {url}{join}"))
     }
 
-    fn start_agent(&mut self, args: &RunArgs, number: u32, of: u32) -> Result<(), Failure> {
+    fn start_agent(&mut self, args: &RunArgs, plan: &Plan, number: u32, of: u32) -> Result<(), Failure> {
         let name = format!("local-{number}");
         let tls = match (&self.door, &self.coordinator.trust) {
             (Door::Gate(gate), Some(trust)) => {
@@ -138,6 +138,12 @@ impl Company {
             workers: args.workers.unwrap_or((cores() / of).max(1)),
             weight: 1,
             limits: Limits::default(),
+            // Who runs a plan here has said where its load may go. Nobody else has, though the coordinator may take more.
+            guard: Guard {
+                allow: Allowlist::Plan { hash: plan.hash.clone() },
+                run_header: !args.no_run_header,
+                ..Guard::default()
+            },
             // So that a plan that is run with --on for its agents can be tried here too.
             secrets: Secrets::default(),
             labels: args.on.iter().cloned().collect(),
@@ -212,6 +218,22 @@ impl Threads {
             let _ = thread.join();
         }
     }
+}
+
+/// Where a plan sends to, as far as it says.
+fn destinations(plan: &Plan) -> String {
+    let mut text = plan.target.to_string();
+    for other in plan.destinations().iter().skip(1) {
+        let host = if other.host.contains(':') { format!("[{}]", other.host) } else { other.host.clone() };
+        text.push_str(&format!(", {host}:{}", other.port));
+    }
+    let redirects = &plan.http.redirect_hosts;
+    if redirects.iter().any(|host| host == "*") {
+        text.push_str(", and wherever redirects lead,");
+    } else if !redirects.is_empty() {
+        text.push_str(&format!(", where redirects lead also to {},", redirects.join(", ")));
+    }
+    text
 }
 
 /// The address at which the demo target has to listen so that the plan finds it.

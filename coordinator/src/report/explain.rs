@@ -211,6 +211,17 @@ const CLASSES: &[(&str, &str)] = &[
          client certificate, or not know the host name",
     ),
     (
+        "not_allowed",
+        "the agent's allowlist does not have the address that they were to go to: a redirect, a template or a name that \
+         now stands for another address led there; see whether the load should go there at all, and if so start the agent \
+         with `--allow`",
+    ),
+    (
+        "max_connections",
+        "the agent had as many connections open as its operator allows (`--max-connections`), so this is no fault of the \
+         target: raise that, or use more agents",
+    ),
+    (
         "no_free_port",
         "the agent ran out of local ports, so this is no fault of the target: keep connections open \
          (`http.connections: per_user`), widen `ip_local_port_range`, or use more agents",
@@ -386,6 +397,8 @@ mod tests {
         ("body_too_large", "16 MiB"),
         ("too_many_open_files", "ulimit -n"),
         ("no_free_port", "local ports"),
+        ("not_allowed", "`--allow`"),
+        ("max_connections", "`--max-connections`"),
         ("status_400", "not well-formed"),
         ("status_401", "credentials are missing"),
         ("status_403", "bot filter"),

@@ -140,8 +140,8 @@ pub enum Status {
 /// One reason of a verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable word for scripts: `ledger`, `tainted`, `interrupted`, `generator`, `client_limit`, `agent_lost`, `threshold`, `shed`,
-    /// `not_generated`, `all_failed`.
+    /// Stable word for scripts: `ledger`, `tainted`, `interrupted`, `generator`, `client_limit`, `not_allowed`, `agent_lost`,
+    /// `threshold`, `shed`, `not_generated`, `all_failed`.
     pub code: String,
     /// One sentence for people: what, who, when, what to do.
     pub message: String,

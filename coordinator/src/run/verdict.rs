@@ -158,7 +158,7 @@ impl Run {
                 from_s: Some(0.0),
                 to_s: Some(report.run.duration_s),
                 ..reason(
-                    "client_limit",
+                    if class.as_str() == "not_allowed" { "not_allowed" } else { "client_limit" },
                     format!("agent {} did not send {count} operations: {}", member.name, explain(class.as_str())),
                 )
             }));
@@ -300,6 +300,7 @@ fn explain_word(word: &str) -> String {
         "data_exhausted" => "the data set had no row left (at_end: stop)".to_owned(),
         "late_assign" => "they were due before their new agent had heard that they were its".to_owned(),
         "agent_limits" => "no agent may take them: together their limits are below what the plan asks for".to_owned(),
+        "max_duration" => "the load lasted longer than the operator of their agent allows (--max-duration)".to_owned(),
         "agent_left" => "their agent was asked to stop, and no other one took its load over in time".to_owned(),
         "cut_off" => "their iteration was still going on when the drain ended".to_owned(),
         other => other.replace('_', " "),

@@ -284,7 +284,7 @@ fn outcome(report: &Report) -> StepOutcome {
         Status::Passed => StepOutcome::Kept,
         Status::Aborted => StepOutcome::Interrupted,
         _ if has(&["ledger", "agent_lost"]) => StepOutcome::Incomplete,
-        _ if has(&["generator", "client_limit"]) => StepOutcome::Generator,
+        _ if has(&["generator", "client_limit", "not_allowed"]) => StepOutcome::Generator,
         Status::Failed | Status::Degraded | Status::Invalid => StepOutcome::Broken,
     }
 }

@@ -172,7 +172,7 @@ pub(crate) fn its_name_gets_another_address() -> anyhow::Result<()> {
     let script = "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
     let own = ["-m", "sh", "-c", script, &hosts, &servers];
     let url = format!("http://coordinator.test:{port}");
-    let mut agent = agent_through(&url, "a", "unshare", &own)?;
+    let mut agent = agent_through(&url, "a", &[], "unshare", &own)?;
     let prepared = Prepared::new(&plan(14, "lease: 60s"), &oracle.url())?;
     let mut run = prepared.call_on("run", &url, "1").through("unshare", &own).start("run")?;
     oracle.wait_for(RATE).with_context(|| run.said())?;

@@ -31,7 +31,7 @@ fn apart(keys: &str, seconds: u64) -> anyhow::Result<Apart> {
     let (coordinator, url) = serve_on("0.0.0.0:0", folder.path())?;
     let port = url.rsplit(':').next().unwrap_or_default();
     let join = |namespace: &Namespace, name| {
-        namespace.agent(&format!("http://{}:{port}", namespace.host(To::Coordinator)), name)
+        namespace.agent(&format!("http://{}:{port}", namespace.host(To::Coordinator)), name, &target)
     };
     let agents = [join(&a, "a")?, join(&b, "b")?];
     let begun = begin(&plan(seconds, keys), &oracle, &format!("http://127.0.0.1:{port}"), 2)?;

@@ -8,6 +8,7 @@ mod oracle;
 mod prepared;
 mod process;
 mod proxy;
+mod recorder;
 mod report;
 mod servers;
 
@@ -18,9 +19,10 @@ pub(crate) use namespace::{Namespace, To};
 pub(crate) use oracle::Oracle;
 pub(crate) use prepared::Prepared;
 pub(crate) use process::{
-    Daemon, Finished, Groundswell, agent, agent_through, demo_target, labelled_agent, serve, serve_on,
+    Daemon, Finished, Groundswell, agent, agent_through, agent_with, demo_target, labelled_agent, serve, serve_on,
 };
 pub(crate) use proxy::Proxy;
+pub(crate) use recorder::Recorder;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{
     Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, python, read_with_python,

@@ -49,14 +49,14 @@ impl Namespace {
         self.address(to, 1)
     }
 
-    /// An agent in it that has joined. Its monotonic clock counts from another day, as that of another machine does.
+    /// An agent in it that has joined and may send to a host. Its monotonic clock counts from another day, as that of another machine does.
     ///
     /// # Errors
     /// When it does not join.
-    pub(crate) fn agent(&self, coordinator: &str, name: &str) -> anyhow::Result<Daemon> {
+    pub(crate) fn agent(&self, coordinator: &str, name: &str, target: &str) -> anyhow::Result<Daemon> {
         let own = format!("--net=/run/netns/{}", self.name);
         let clock = ["unshare", "--time", "--monotonic", "86400", "--fork", "--kill-child"];
-        agent_through(coordinator, name, "nsenter", &[&[own.as_str()], &clock[..]].concat())
+        agent_through(coordinator, name, &["--allow", target], "nsenter", &[&[own.as_str()], &clock[..]].concat())
     }
 
     /// Reaches an address of the host over its link to the target.

@@ -302,22 +302,28 @@ pub(crate) fn labelled_agent(coordinator: &str, name: &str, label: &str) -> anyh
     agent_with(coordinator, name, &["--label", label])
 }
 
-/// One that has joined through another program, which gets the binary and its arguments after its own.
+/// One with further arguments that has joined through another program, which gets the binary and its arguments after its
+/// own.
 ///
 /// # Errors
 /// When it does not join.
 pub(crate) fn agent_through(
     coordinator: &str,
     name: &str,
+    more: &[&str],
     program: &str,
     arguments: &[&str],
 ) -> anyhow::Result<Daemon> {
     // It may reach the coordinator from another network.
-    let own = [&agent_arguments(coordinator, name)[..], &["--insecure"]].concat();
+    let own = [&agent_arguments(coordinator, name)[..], &["--insecure"], more].concat();
     joined(Groundswell::new(own).through(program, arguments), name)
 }
 
-fn agent_with(coordinator: &str, name: &str, more: &[&str]) -> anyhow::Result<Daemon> {
+/// One with further arguments.
+///
+/// # Errors
+/// When it does not join.
+pub(crate) fn agent_with(coordinator: &str, name: &str, more: &[&str]) -> anyhow::Result<Daemon> {
     joined(Groundswell::new([&agent_arguments(coordinator, name), more].concat()), name)
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use groundswell_access::Secrets;
 use groundswell_scenario::{Assignment, Plan, PlanSource, Share};
 use groundswell_stats::Counters;
+use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -21,10 +22,14 @@ use super::context::Rest;
 use super::lease::Lease;
 use super::recording::Cursors;
 use super::worker::{self, Command, WorkerSealed, WorkerSpec};
-use crate::transport::Setup;
+use crate::allow::Allowlist;
+use crate::transport::{Gate, Setup};
 
 /// Nothing listens there, so an operation ends as soon as it was issued.
 const NOBODY: &str = "http://127.0.0.1:9";
+
+/// The run that requests say they are of.
+const RUN: HeaderValue = HeaderValue::from_static("run-1");
 
 fn plan(target: &str, scenarios: &str) -> Arc<Plan> {
     plan_with(target, scenarios, BTreeMap::new())
@@ -100,8 +105,9 @@ impl Worker {
             plan: Arc::clone(plan),
             assignment: first,
             lease: lease.clone(),
-            setup: Setup::new(plan).unwrap(),
+            setup: Setup::new(plan, Gate::new(plan, Allowlist::default(), None), Some(RUN)).unwrap(),
             secrets: Secrets::default(),
+            max_duration: None,
             raw_samples: None,
         };
         let prepared = spec.prepare().unwrap();

@@ -59,7 +59,15 @@ struct Agent {
 
 impl Agent {
     fn prepare(plan: &Arc<Plan>, first: &Assignment) -> Self {
-        let options = EngineOptions { workers: 2, agent: "a".into(), secrets: Secrets::default(), raw_samples: None };
+        let options = EngineOptions {
+            workers: 2,
+            agent: "a".into(),
+            secrets: Secrets::default(),
+            raw_samples: None,
+            gate: Gate::new(plan, Allowlist::default(), None),
+            run: None,
+            max_duration: None,
+        };
         let engine = Engine::prepare(Arc::clone(plan), first, &options).unwrap();
         Agent { engine, counters: Counters::default() }
     }

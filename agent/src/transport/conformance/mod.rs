@@ -4,12 +4,14 @@
 //! - this file: the server, and what tests have in common
 //! - `basics`: connections, bodies, cookies, phases
 //! - `features`: redirects, logins, codings, limits, names
+//! - `guarded`: an agent that does not let load go everywhere, and says whose load it is
 //! - `hostile`: targets that lie, stall, flood or break off
 //! - `http2`: the same over HTTP/2; `http2_hostile`: targets that abuse it
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod basics;
 mod features;
+mod guarded;
 mod hostile;
 mod http2;
 mod http2_hostile;
@@ -23,15 +25,17 @@ use std::time::Duration;
 
 use groundswell_scenario::http::{HttpOptions, TransportKind};
 use groundswell_scenario::{Plan, PlanSource, Share};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 use url::Url;
 
-use super::{Client, Clients, Failure, Payload, Progress, Request, Response, Setup, Target};
+use super::{Client, Clients, Failure, Gate, Payload, Progress, Request, Response, Setup, Target};
+use crate::allow::Allowlist;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
@@ -162,7 +166,14 @@ fn clients(options: HttpOptions) -> Clients {
     let source = PlanSource { name: "p.yaml".into(), text: text.into(), files: BTreeMap::new(), search_level: None };
     let mut plan = Plan::compile(&source).unwrap();
     plan.http = options;
-    Clients::new(Setup::new(&Arc::new(plan)).unwrap(), &Share::whole()).unwrap()
+    clients_of(plan, Allowlist::Plan { hash: String::new() }, None)
+}
+
+/// Those of an agent with this allowlist, and so many places for connections.
+fn clients_of(plan: Plan, allowlist: Allowlist, places: Option<usize>) -> Clients {
+    let gate = Gate::new(&plan, allowlist, places.map(|most| Arc::new(Semaphore::new(most))));
+    let run = Some(HeaderValue::from_static("run-7"));
+    Clients::new(Setup::new(&Arc::new(plan), gate, run).unwrap(), &Share::whole()).unwrap()
 }
 
 fn options(transport: TransportKind) -> HttpOptions {
