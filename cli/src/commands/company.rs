@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::joining::trust_of;
 use super::{access, bind, cores, runtime, store};
 use crate::args::RunArgs;
-use crate::client::Reach;
+use crate::client::{Reach, on_this_machine};
 use crate::{Failure, output};
 
 /// For how long the tokens of one run count.
@@ -98,7 +98,7 @@ impl Company {
             Ok(())
         })?;
         if let Some(wanted) = args.wait_agents {
-            output::note(&format!("waiting for {wanted} agents: {}", self.invitation(args, address)?));
+            output::note(&format!("waiting for {wanted} agents: {}", self.invitation(args, plan, address)?));
         }
         let agents = if here == 1 { "1 agent" } else { &format!("{here} agents") };
         output::note(&format!("load goes to {} from {agents} in this process", destinations(plan)));
@@ -109,7 +109,7 @@ impl Company {
     }
 
     /// What agents from elsewhere are started with.
-    fn invitation(&self, args: &RunArgs, address: SocketAddr) -> Result<String, Failure> {
+    fn invitation(&self, args: &RunArgs, plan: &Plan, address: SocketAddr) -> Result<String, Failure> {
         let (url, join) = match &self.door {
             Door::Local => (format!("http://{address}"), String::new()),
             Door::Open => (format!("http://{address}"), " --insecure".to_owned()),
@@ -119,7 +119,9 @@ impl Company {
                 (format!("https://{}", access::shown(&args.door, address)), format!(" --join {}", token.text()))
             }
         };
-        Ok(format!("groundswell agent --coordinator {url}{join}"))
+        let target = plan.target.host_str().filter(|_| !on_this_machine(&plan.target));
+        let allow = target.map(|host| format!(" --allow {host}")).unwrap_or_default();
+        Ok(format!("groundswell agent --coordinator {url}{join}{allow}"))
     }
 
     fn start_agent(&mut self, args: &RunArgs, plan: &Plan, number: u32, of: u32) -> Result<(), Failure> {

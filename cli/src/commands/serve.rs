@@ -44,14 +44,14 @@ fn welcome(args: &ServeArgs, address: SocketAddr, location: &Location, door: &Do
             let token = match first {
                 Some((join, admin)) => {
                     to_log_in = Some(admin);
-                    format!(" --join {join}")
+                    format!(" --join {join} --allow TARGET")
                 }
-                None => " --join TOKEN    (groundswell tokens create join)".to_owned(),
+                None => " --join TOKEN --allow TARGET    (groundswell tokens create join)".to_owned(),
             };
             (format!("https://{}", access::shown(&args.door, address)), token)
         }
         Door::Local => (format!("http://{address}"), String::new()),
-        Door::Open => (format!("http://{address}"), " --insecure".to_owned()),
+        Door::Open => (format!("http://{address}"), " --insecure --allow TARGET".to_owned()),
     };
     output::note(&format!("coordinator listening on {url}"));
     match door {

@@ -305,12 +305,19 @@ pub(super) fn pairs(reader: &mut Reader, node: Option<&Node>, names: &Names) -> 
     pairs
 }
 
-/// Headers; their names are checked.
+/// Headers: names and values that can stand in a request and end no line of it. What a template makes of a value is
+/// checked by the agent, before anything is sent.
 pub(super) fn headers(reader: &mut Reader, node: Option<&Node>, names: &Names) -> Vec<(String, Text)> {
     let headers = reader.named(node, "header names with values");
-    for (name, _) in headers {
+    for (name, value) in headers {
         if !is_token(&name.text) {
             header_problem(reader, &name.text, name.place);
+        }
+        if let Value::Text(text) = &value.value
+            && !is_field_value(text)
+        {
+            let hint = "line ends and control characters would end the header";
+            reader.problem_with_hint(value.place, format!("{text:?} can't be the value of a header"), hint);
         }
     }
     pairs(reader, node.filter(|_| !headers.is_empty()), names)
@@ -318,6 +325,11 @@ pub(super) fn headers(reader: &mut Reader, node: Option<&Node>, names: &Names) -
 
 fn header_problem(reader: &mut Reader, name: &str, place: Place) {
     reader.problem(place, format!("`{name}` can't be the name of a header"));
+}
+
+/// RFC 9110, section 5.5: no control characters but tabs.
+fn is_field_value(text: &str) -> bool {
+    text.chars().all(|char| char == '\t' || !char.is_control())
 }
 
 /// RFC 9110, section 5.6.2.
