@@ -2,7 +2,7 @@
 
 import { Chart, colour } from "./chart.js";
 import { el } from "./dom.js";
-import { clock, percent } from "./format.js";
+import { clock, count, percent } from "./format.js";
 import { linear, linearTicks, logTicks, logarithmic, nearest, tailTicks, timeTicks } from "./scales.js";
 
 /** Colours of series in the style sheet. */
@@ -61,7 +61,7 @@ export class Lines extends Chart {
     const most = figures.reduce((a, b) => Math.max(a, b), 0);
     const above = figures.reduce((a, b) => (b > 0 ? Math.min(a, b) : a), Infinity);
     const powers = byPowers && most > 0;
-    const ticks = powers ? logTicks(above, most) : linearTicks(most);
+    const ticks = powers ? logTicks(above, most) : linearTicks(most, this.format === count ? 1 : 0);
     const scale = powers ? logarithmic : linear;
     const y = scale(ticks[0], ticks.at(-1), area.bottom, area.top);
     this.paintValues(context, area, ticks, y, this.format);

@@ -14,11 +14,11 @@ export function logarithmic(from, to, start, end) {
   return (value) => place(Math.log10(Math.max(value, from)));
 }
 
-/** Round values from 0 to at least `most`, some five of them. */
-export function linearTicks(most) {
+/** Round values from 0 to at least `most`, some five of them, no closer than `least`. */
+export function linearTicks(most, least = 0) {
   const rough = (most || 1) / 5;
   const size = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * size).find((candidate) => candidate >= rough);
+  const step = Math.max(least, [1, 2, 5, 10].map((factor) => factor * size).find((candidate) => candidate >= rough));
   const ticks = [];
   for (let index = 0; ticks.length === 0 || ticks.at(-1) < most; index += 1) {
     // Multiplied, not added up, so that 0.3 is 0.3.
