@@ -18,6 +18,19 @@ pub fn label_text(labels: &Labels) -> String {
     labels.join(", ")
 }
 
+/// What an agent runs on, for people who wonder about a figure later.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Machine {
+    /// Version of the binary.
+    pub version: String,
+    /// Operating system with its release and processor.
+    pub system: String,
+    /// Processors that it may use.
+    pub cores: u32,
+    /// Worker threads.
+    pub workers: u32,
+}
+
 /// An agent that is here or was a moment ago.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
@@ -33,10 +46,8 @@ pub struct Agent {
     pub max_users: Option<u32>,
     /// Its labels, by which runs choose their agents.
     pub labels: Labels,
-    /// Worker threads.
-    pub workers: u32,
-    /// Version of the binary, for people.
-    pub version: String,
+    /// What it runs on.
+    pub machine: Machine,
     /// The run it works for.
     pub run: Option<String>,
     /// When it was last heard, on the coordinator's clock.
@@ -91,30 +102,15 @@ pub struct Newcomer {
     pub max_users: Option<u32>,
     /// Its labels.
     pub labels: Labels,
-    /// Worker threads.
-    pub workers: u32,
-    /// Version of the binary.
-    pub version: String,
+    /// What it runs on.
+    pub machine: Machine,
 }
 
 impl Agent {
     fn of(newcomer: Newcomer, run: Option<String>, session: Option<u64>, now: Duration) -> Self {
-        let Newcomer { id: _, name, boot, weight, max_rate_per_s, max_users, labels, workers, version } = newcomer;
+        let Newcomer { id: _, name, boot, weight, max_rate_per_s, max_users, labels, machine } = newcomer;
         let (weight, last_heard, leaving) = (weight.clamp(1, MOST_WEIGHT), now, false);
-        Agent {
-            name,
-            boot,
-            weight,
-            max_rate_per_s,
-            max_users,
-            labels,
-            workers,
-            version,
-            run,
-            last_heard,
-            session,
-            leaving,
-        }
+        Agent { name, boot, weight, max_rate_per_s, max_users, labels, machine, run, last_heard, session, leaving }
     }
 
     /// Has it all labels that a run asks for?
@@ -257,8 +253,7 @@ mod tests {
             max_rate_per_s: None,
             max_users: None,
             labels: Labels::new(),
-            workers: 1,
-            version: String::new(),
+            machine: Machine::default(),
         }
     }
 

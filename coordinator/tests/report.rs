@@ -156,6 +156,7 @@ fn every_key_and_code_is_defined_in_figures_md() {
         "generator",
         "client_limit",
         "not_allowed",
+        "insecure",
         "preflight",
         "machine_busy",
         "queued",

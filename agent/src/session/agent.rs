@@ -164,6 +164,9 @@ impl Agent {
             max_rate_per_s: self.options.limits.rate_per_s.unwrap_or(0.0),
             max_users: self.options.limits.users.unwrap_or(0),
             labels: self.options.labels.clone().into_iter().collect(),
+            system: system(),
+            cores: std::thread::available_parallelism()
+                .map_or(0, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
         }
     }
 
@@ -396,4 +399,11 @@ async fn at(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// The operating system, its release and the processor, as `uname` says.
+fn system() -> String {
+    let uname = rustix::system::uname();
+    let parts = [uname.sysname(), uname.release(), uname.machine()];
+    parts.map(|part| part.to_string_lossy().into_owned()).join(" ")
 }

@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 use groundswell_scenario::compare::Tolerances;
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Machine;
+
 pub use distributions::{Distributions, Interval, InvalidDistributions, StepDistributions};
 pub use explain::{explain, meaning_of_close};
 pub use frames::{Frame, FrameFigures, FrameStep, HEAT_ROWS_PER_DECADE, percentile_curve};
@@ -321,6 +323,9 @@ pub struct Bend {
 pub struct AgentFigures {
     /// Its name.
     pub name: String,
+    /// What it ran on.
+    #[serde(default)]
+    pub machine: Machine,
     /// Its part of the schedule, 0 to 1.
     pub share: f64,
     /// Operations handed to the transport.

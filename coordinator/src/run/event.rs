@@ -10,7 +10,7 @@ use groundswell_scenario::Assignment;
 use groundswell_stats::Delta;
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::AgentId;
+use crate::fleet::{AgentId, Machine};
 use crate::report::{Distributions, Report};
 
 /// The two clocks at one moment: the coordinator's monotonic one, and the calendar.
@@ -35,6 +35,9 @@ pub struct Candidate {
     pub max_rate_per_s: Option<f64>,
     /// Most users that it takes on.
     pub max_users: Option<u32>,
+    /// What it runs on.
+    #[serde(default)]
+    pub machine: Machine,
 }
 
 /// What happens to a run.

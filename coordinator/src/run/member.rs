@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::{Candidate, Health, Measured};
 use super::trust::Trust;
-use crate::fleet::AgentId;
+use crate::fleet::{AgentId, Machine};
 
 /// An agent that takes part.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(super) struct Member {
     pub(super) id: AgentId,
     pub(super) name: String,
     pub(super) weight: u32,
+    pub(super) machine: Machine,
     /// The fraction of the whole load that it may own at the most.
     pub(super) limit: Option<f64>,
     pub(super) state: MemberState,
@@ -76,6 +77,7 @@ impl Member {
             id: candidate.id,
             name: candidate.name,
             weight: candidate.weight,
+            machine: candidate.machine,
             limit,
             state: MemberState::Arming,
             clock_bound_us: 0,

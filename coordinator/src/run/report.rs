@@ -219,6 +219,7 @@ impl Run {
             let counters = self.totals.agent_counters(index)?;
             Ok(AgentFigures {
                 name: member.name.clone(),
+                machine: member.machine.clone(),
                 share: self.first_share(member),
                 issued: counters.issued,
                 ok: counters.ok,

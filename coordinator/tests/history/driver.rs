@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use groundswell_coordinator::fleet::AgentId;
+use groundswell_coordinator::fleet::{AgentId, Machine};
 use groundswell_coordinator::report::{Distributions, Report};
 use groundswell_coordinator::run::{Action, Candidate, Event, Health, Measured, Now, Outcome, Place, Run};
 use groundswell_scenario::{Plan, PlanSource};
@@ -86,7 +86,14 @@ pub(super) fn candidates(agents: &[AgentId]) -> Vec<Candidate> {
 }
 
 pub(super) fn candidate(id: AgentId, weight: u32) -> Candidate {
-    Candidate { id, name: format!("agent-{}", id.0), weight, max_rate_per_s: None, max_users: None }
+    Candidate {
+        id,
+        name: format!("agent-{}", id.0),
+        weight,
+        max_rate_per_s: None,
+        max_users: None,
+        machine: Machine::default(),
+    }
 }
 
 pub(super) fn measured(steps: usize, seq: u64, second: u64, decided: u64, ok: u64, failed: u64) -> Measured {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use groundswell_coordinator::fleet::Machine;
 use groundswell_coordinator::report::{
     self, AgentFigures, Bend, BroadcastFigures, ClosingCount, ConnectionFigures, ErrorClassCount, Latency, Ledger,
     LevelFigures, MarkFigures, OpenPoint, Reason, RecoveryFigures, Report, RunInfo, SCHEMA, Status, StepFigures,
@@ -78,6 +79,7 @@ fn failing(mut figures: StepFigures, classes: &[(&str, u64)], in_flight: u64) ->
 fn agent(name: &str, share: f64, issued: u64, errors: u64, lost_at_s: Option<f64>) -> AgentFigures {
     AgentFigures {
         name: name.to_owned(),
+        machine: Machine { version: "0.1.0".into(), system: "Linux 6.1.0 x86_64".into(), cores: 2, workers: 2 },
         share,
         issued,
         ok: issued - errors,

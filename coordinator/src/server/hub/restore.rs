@@ -152,11 +152,11 @@ impl Hub {
         for (agent, candidate) in candidates {
             running.names.insert(agent, candidate.name.clone());
             if at_work.contains(&agent) && outcome.is_none() {
-                let Candidate { name, weight, max_rate_per_s, max_users, .. } = candidate;
+                let Candidate { name, weight, max_rate_per_s, max_users, machine, .. } = candidate;
                 // What it has not said yet in this life of the coordinator, it says when it comes back.
-                let (labels, workers, version) = (Labels::new(), 0, String::new());
+                let labels = Labels::new();
                 let newcomer =
-                    Newcomer { id: agent, name, boot: 0, weight, max_rate_per_s, max_users, labels, workers, version };
+                    Newcomer { id: agent, name, boot: 0, weight, max_rate_per_s, max_users, labels, machine };
                 self.fleet.expect(newcomer, &id, now);
             } else {
                 running.leases.give_up(agent);

@@ -163,7 +163,7 @@ impl Hub {
         }
         self.fleet.assign(id, Some(&self.runs[index].id));
         let (weight, max_rate_per_s, max_users) = (agent.weight, agent.max_rate_per_s, agent.max_users);
-        Some(Candidate { id, name: agent.name, weight, max_rate_per_s, max_users })
+        Some(Candidate { id, name: agent.name, weight, max_rate_per_s, max_users, machine: agent.machine })
     }
 
     /// Takes an agent back from a run, if it has it.
@@ -259,8 +259,8 @@ fn status_of(agent: &Agent, now: Duration) -> AgentStatus {
         run: agent.run.clone(),
         labels: agent.labels.clone(),
         weight: agent.weight,
-        workers: agent.workers,
-        version: agent.version.clone(),
+        workers: agent.machine.workers,
+        version: agent.machine.version.clone(),
         heard_s_ago: now.saturating_sub(agent.last_heard).as_secs_f64(),
         max_rate_per_s: agent.max_rate_per_s,
         max_users: agent.max_users,

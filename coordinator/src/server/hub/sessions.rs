@@ -9,7 +9,7 @@ use groundswell_proto::v1::{self, Held, Hello, Resume, Welcome};
 use super::running::Packed;
 use super::{Beat, Hub, Joined};
 use crate::delivery::Offer;
-use crate::fleet::{AgentId, JoinError, Newcomer};
+use crate::fleet::{AgentId, JoinError, Machine, Newcomer};
 use crate::run::Event;
 use crate::server::ToAgent;
 use crate::server::wire::{Delivered, Heard};
@@ -25,8 +25,12 @@ impl Hub {
             max_rate_per_s: (hello.max_rate_per_s > 0.0).then_some(hello.max_rate_per_s),
             max_users: (hello.max_users > 0).then_some(hello.max_users),
             labels: hello.labels.iter().take(MAX_LABELS).map(|(key, value)| (key.clone(), value.clone())).collect(),
-            workers: hello.workers,
-            version: hello.version.chars().take(MAX_NAME_BYTES).collect(),
+            machine: Machine {
+                version: hello.version.chars().take(MAX_NAME_BYTES).collect(),
+                system: hello.system.chars().take(MAX_NAME_BYTES).collect(),
+                cores: hello.cores,
+                workers: hello.workers,
+            },
         };
         let session = self.fleet.join(newcomer, MAX_NAME_BYTES, now)?;
         self.sessions.insert(id, out);
