@@ -187,6 +187,7 @@ fn role_file(text: &str) -> Result<(Role, PathBuf), String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+/// A duration, as people write it.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90s, 1h or 30d"))
 }
