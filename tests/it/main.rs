@@ -10,6 +10,7 @@ mod autobahn;
 mod bad_input;
 mod cluster;
 mod compare;
+mod containers;
 mod dashboard;
 mod edges;
 mod examples;
@@ -148,6 +149,8 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("containers::the_first_report", &[Tool::Docker], containers::the_first_report),
+    ("containers::a_run_through_faults", &[Tool::Docker], containers::a_run_through_faults),
     ("stored::a_run_moves_to_another_store", &[], stored::moved),
     ("formats::csv_is_read_by_another_reader", &[Tool::Python("csv")], formats::csv),
     ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),
