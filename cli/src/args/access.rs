@@ -154,6 +154,9 @@ pub enum TokensAction {
         /// Write it to this file, mode 0600, instead of printing it
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Leave the file as it is where its token counts for half of that time still
+        #[arg(long, requires = "out")]
+        keep: bool,
         /// Where.
         #[command(flatten)]
         access: AccessArgs,
