@@ -113,6 +113,15 @@ pub enum CertsAction {
         #[command(flatten)]
         access: AccessArgs,
     },
+    /// Print the certificate of the CA (PEM), by which browsers, curl and Prometheus know the coordinator
+    Ca {
+        /// Write it to this file instead
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Where.
+        #[command(flatten)]
+        access: AccessArgs,
+    },
     /// Make every certificate that an agent has by now count no more; a running coordinator ends its session
     Revoke {
         /// The agent's name
