@@ -151,6 +151,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ),
     ("containers::the_first_report", &[Tool::Docker], containers::the_first_report),
     ("containers::a_run_through_faults", &[Tool::Docker], containers::a_run_through_faults),
+    ("containers::the_pods_of_kubernetes", &[Tool::Docker], containers::the_pods_of_kubernetes),
     ("stored::a_run_moves_to_another_store", &[], stored::moved),
     ("formats::csv_is_read_by_another_reader", &[Tool::Python("csv")], formats::csv),
     ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),

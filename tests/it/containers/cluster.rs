@@ -38,10 +38,7 @@ impl Cluster {
         let folder = folder()?;
         // The containers' user is nobody's here.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
-        let shipped = repository().join("deploy/compose/plan.yaml");
-        // How late a debug build is on a busy machine is not what is tested here.
-        let plan = fs::read_to_string(shipped)?.replace("for: 30s", "for: 5s").replace("< 250ms", "< 60s");
-        write(folder.path(), "plan.yaml", &format!("{plan}\nmax_send_lag: 60s\nmax_start_skew: 5s\n"))?;
+        write(folder.path(), "plan.yaml", &shipped_plan("deploy/compose/plan.yaml")?)?;
         let project = image.tag.replace(':', "-");
         Ok(Cluster { project, port: own_port()?, folder, image })
     }
@@ -174,6 +171,13 @@ impl Begun<'_> {
         let said = || format!("the run said:\n{}\ncontainers say:\n{}", self.run.said(), self.cluster.logs());
         Ok((code, serde_json::from_str(&report.with_context(said)?)?))
     }
+}
+
+/// A plan that is deployed with the cluster, made shorter. How late a debug build is on a busy machine is not what is tested.
+pub(super) fn shipped_plan(path: &str) -> anyhow::Result<String> {
+    let plan = fs::read_to_string(repository().join(path))?;
+    let plan = plan.replace("for: 30s", "for: 5s").replace("< 250ms", "< 60s");
+    Ok(format!("{plan}\nmax_send_lag: 60s\nmax_start_skew: 5s\n"))
 }
 
 /// The name that an agent has in reports: its host's, and its process id there.

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod image;
+mod pods;
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use anyhow::{Context, ensure};
 use groundswell_coordinator::report::Status;
 
 use cluster::Cluster;
+use pods::Node;
 
 /// What somebody new does: one command starts everything, runs a plan on four agents and ends with its verdict.
 pub(crate) fn the_first_report() -> anyhow::Result<()> {
@@ -83,4 +85,21 @@ scenarios:
     // What one agent sends in the lease, and a little: the rest was taken over.
     ensure!(ledger.issued > RATE * SECONDS * 8 / 10, "{}", context());
     Ok(())
+}
+
+/// What Kubernetes would start: the coordinator with its CA and tokens from Secrets that can't be written, four agents that
+/// join by them, the target, and the Job, whose exit code is the verdict.
+pub(crate) fn the_pods_of_kubernetes() -> anyhow::Result<()> {
+    let mut node = Node::new(&cluster::shipped_plan("deploy/kubernetes/run/plan.yaml")?)?;
+    let coordinator = node.start("base/coordinator.yaml", "groundswell-coordinator")?;
+    node.start("demo/target.yaml", "groundswell-target")?;
+    for agent in ["groundswell-agent-a", "groundswell-agent-b", "groundswell-agent-c", "groundswell-agent-d"] {
+        node.start("base/agents.yaml", agent)?;
+    }
+    let (code, said) = node.run("run/run.yaml", "groundswell-run")?;
+    ensure!(code == Some(0) && said.contains("PASSED") && said.contains("4 agents"), "{code:?} {said}");
+    ensure!(said.contains("groundswell-agent-d"), "agents have the names of their pods: {said}");
+    let probe =
+        ["exec", &coordinator, "/groundswell", "health", "--ready", "https://localhost:7710", "--ca", "/access/ca.pem"];
+    image::output(std::process::Command::new("docker").args(probe)).map(drop)
 }
