@@ -6,6 +6,7 @@
 # NAMESPACE is groundswell unless it is said. DIR keeps what was made [default: a temporary folder, deleted at the end]; with
 # what is there already, the same Secrets come out again. Needs groundswell, openssl and kubectl.
 set -eu
+umask 077
 namespace=${1:-groundswell}
 if [ -n "${2:-}" ]; then
     access=$2
@@ -14,7 +15,6 @@ else
     access=$(mktemp -d)
     trap 'rm -rf "$access"' EXIT
 fi
-umask 077
 [ -e "$access/ca.key" ] || groundswell certs init --access "$access" >&2
 for role in join run view admin; do
     [ -e "$access/$role" ] || openssl rand -hex 32 >"$access/$role"

@@ -24,6 +24,7 @@ mod interrupt;
 mod limits;
 mod loss;
 mod monitoring;
+mod probes;
 mod rooms;
 mod security;
 mod sockets;
@@ -149,6 +150,9 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("probes::health_is_an_exit_code", &[], probes::health_is_an_exit_code),
+    ("probes::agents_leave_after_their_time", &[], probes::agents_leave_after_their_time),
+    ("probes::a_token_is_kept_while_it_lasts", &[], probes::a_token_is_kept_while_it_lasts),
     ("containers::the_first_report", &[Tool::Docker], containers::the_first_report),
     ("containers::a_run_through_faults", &[Tool::Docker], containers::a_run_through_faults),
     ("containers::the_pods_of_kubernetes", &[Tool::Docker], containers::the_pods_of_kubernetes),
