@@ -45,7 +45,7 @@ pub(crate) fn a_run_through_faults() -> anyhow::Result<()> {
 target: http://target:8088
 max_send_lag: 60s
 max_start_skew: 5s
-lease: 5s
+lease: 8s
 scenarios:
   arrive:
     load: {{ rate: {RATE}/s, for: {SECONDS}s, max_in_flight: 10000 }}
@@ -59,7 +59,7 @@ scenarios:
     let coordinator = cluster.containers("coordinator")?.pop().context("no coordinator")?;
 
     cluster.disconnect(parted)?;
-    sleep(Duration::from_secs(8));
+    sleep(Duration::from_secs(12));
     cluster.reconnect(parted)?;
     cluster.kill(killed)?;
     sleep(Duration::from_secs(2));
@@ -82,8 +82,8 @@ scenarios:
     let seen = cluster.requests()?;
     let reported = ledger.issued..=ledger.issued + ledger.unknown_max;
     ensure!(reported.contains(&seen), "the target saw {seen}: {}", context());
-    // What one agent sends in the lease, and a little: the rest was taken over.
-    ensure!(ledger.issued > RATE * SECONDS * 8 / 10, "{}", context());
+    // Without the others, half of the load would have been lost with the two for most of the time.
+    ensure!(ledger.issued > RATE * SECONDS * 7 / 10, "{}", context());
     Ok(())
 }
 
