@@ -166,9 +166,17 @@ impl Gate {
             return Ok(Grant { by: token.id.clone(), role: token.role });
         }
         let token = Token::parse(text).map_err(|_| Denied::Unknown)?;
+        if let Some(grant) = self.known(&token) {
+            return Ok(grant);
+        }
+        // It may have been made since the last look. Where the file can't be read, what was known before counts.
+        let _ = self.reload();
+        self.known(&token).ok_or(Denied::Unknown)
+    }
+
+    fn known(&self, token: &Token) -> Option<Grant> {
         let state = self.read();
-        let entry = state.tokens.find(&token, now_s()).ok_or(Denied::Unknown)?;
-        Ok(Grant { by: entry.id.clone(), role: entry.role })
+        state.tokens.find(token, now_s()).map(|entry| Grant { by: entry.id.clone(), role: entry.role })
     }
 
     /// The same, for something that needs a role.

@@ -65,6 +65,24 @@ fn an_agent_joins_with_a_token_and_is_known_by_its_certificate() {
 }
 
 #[test]
+fn a_token_counts_as_soon_as_another_process_has_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = gate(folder.path());
+    let beside = AccessFolder::open(folder.path()).unwrap();
+    let token = beside.create_token(new(Role::Run), gate.fingerprint()).unwrap();
+    assert_eq!(gate.grant(&token.text()).unwrap().role, Role::Run);
+    assert!(gate.grant(&Token::draw(Role::Run, gate.fingerprint()).text()).is_err());
+
+    let has = |text: &str, role, lifetime| beside.has_token(text, role, lifetime).unwrap();
+    assert!(has(&token.text(), Role::Run, HOUR / 2));
+    assert!(!has(&token.text(), Role::Run, 2 * HOUR), "it ends earlier");
+    assert!(!has(&token.text(), Role::Join, HOUR / 2), "another role");
+    assert!(!has("nonsense", Role::Run, HOUR / 2));
+    beside.revoke_token(&token.id).unwrap();
+    assert!(!has(&token.text(), Role::Run, HOUR / 2));
+}
+
+#[test]
 fn what_is_not_of_this_coordinator_is_refused_by_both() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (gate, other) = (gate(folder.path()), gate(other.path()));

@@ -94,6 +94,16 @@ impl AccessFolder {
         Ok(self.json::<Tokens>(FILE)?.tokens)
     }
 
+    /// Whether a text is a token for this role that will count for so long still.
+    ///
+    /// # Errors
+    /// When the tokens can't be read.
+    pub fn has_token(&self, text: &str, role: Role, lifetime: Duration) -> Result<bool, AccessError> {
+        let Ok(token) = Token::parse(text) else { return Ok(false) };
+        let until = now_s().saturating_add(lifetime.as_secs());
+        Ok(token.role == role && self.json::<Tokens>(FILE)?.find(&token, until).is_some())
+    }
+
     /// Makes a token count no more.
     ///
     /// # Errors

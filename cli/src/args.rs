@@ -7,7 +7,7 @@ mod guard;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::Format;
@@ -63,6 +63,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Say whether a run regressed against one or more baselines, with the noise taken into account
     Compare(CompareArgs),
+    /// Ask whether a coordinator is up: exit code 0 if it is, 1 if not
+    Health(HealthArgs),
     /// Make the CA of a coordinator and certificates of agents, and revoke them
     Certs(CertsArgs),
     /// Make, list and revoke tokens, by which agents join and people get in
@@ -289,6 +291,31 @@ pub struct CheckArgs {
     /// Show the shares of so many agents
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub agents: u32,
+}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The coordinator [default: that of this machine, where --listen says]
+    pub url: Option<String>,
+    /// Whether it is ready: up, and able to store what it hears
+    #[arg(long)]
+    pub ready: bool,
+    /// Certificate authority of the coordinator (PEM) [default: ca.pem of --access, or of the folder `access` in --data-dir]
+    #[arg(long, value_name = "FILE", env = "GROUNDSWELL_CA")]
+    pub ca: Option<PathBuf>,
+    /// Where the coordinator of this machine listens, as `serve` was told
+    #[arg(long, value_name = "ADDR", env = "GROUNDSWELL_LISTEN", default_value = "127.0.0.1:7710")]
+    pub listen: SocketAddr,
+    /// Its folder of certificates, as `serve` was told
+    #[arg(long, value_name = "DIR", env = "GROUNDSWELL_ACCESS")]
+    pub access: Option<PathBuf>,
+    /// Its store, as `serve` was told
+    #[arg(long, value_name = "DIR|URL", env = "GROUNDSWELL_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<String>,
+    /// It serves without TLS
+    #[arg(long, env = "GROUNDSWELL_INSECURE", value_parser = FalseyValueParser::new())]
+    pub insecure: bool,
 }
 
 /// Arguments of `demo-target`.

@@ -106,6 +106,10 @@ impl Client {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             builder = builder.tls_backend_preconfigured(config);
         }
+        if base.scheme() == "http" {
+            // No certificate authorities are needed, and a bare container has none.
+            builder = builder.tls_certs_only([]);
+        }
         if reach.within_process {
             builder = builder.pool_idle_timeout(None);
             // With TLS, both sides agree on HTTP/2 by themselves.

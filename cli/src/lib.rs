@@ -92,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Certs(args) => commands::certs::run(&args),
         Command::Tokens(args) => commands::tokens::run(&args),
         Command::Schema => commands::schema::run(),
+        Command::Health(args) => commands::health::run(&args),
         Command::DemoTarget(args) => commands::demo_target::run(&args),
     };
     match outcome {

@@ -5,7 +5,8 @@ use anyhow::ensure;
 use crate::harness::{Groundswell, snapshot};
 
 pub(crate) fn every_command_explains_itself() -> anyhow::Result<()> {
-    let commands = ["", "run", "serve", "agent", "check", "schema", "demo-target", "runs", "report", "compare"];
+    let commands =
+        ["", "run", "serve", "agent", "check", "schema", "demo-target", "runs", "report", "compare", "health"];
     let mut texts = Vec::new();
     for command in commands {
         let arguments = [command, "--help"];

@@ -10,6 +10,7 @@ mod autobahn;
 mod bad_input;
 mod cluster;
 mod compare;
+mod containers;
 mod dashboard;
 mod edges;
 mod examples;
@@ -23,6 +24,7 @@ mod interrupt;
 mod limits;
 mod loss;
 mod monitoring;
+mod probes;
 mod rooms;
 mod security;
 mod sockets;
@@ -148,6 +150,12 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("probes::health_is_an_exit_code", &[], probes::health_is_an_exit_code),
+    ("probes::agents_leave_after_their_time", &[], probes::agents_leave_after_their_time),
+    ("probes::a_token_is_kept_while_it_lasts", &[], probes::a_token_is_kept_while_it_lasts),
+    ("containers::the_first_report", &[Tool::Docker], containers::the_first_report),
+    ("containers::a_run_through_faults", &[Tool::Docker], containers::a_run_through_faults),
+    ("containers::the_pods_of_kubernetes", &[Tool::Docker], containers::the_pods_of_kubernetes),
     ("stored::a_run_moves_to_another_store", &[], stored::moved),
     ("formats::csv_is_read_by_another_reader", &[Tool::Python("csv")], formats::csv),
     ("formats::histograms_are_read_by_hdrhistogram", &[Tool::Python("hdrh")], formats::histograms),

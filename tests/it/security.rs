@@ -54,8 +54,6 @@ impl Guarded {
     fn token(&self, role: &str, more: &[&str]) -> anyhow::Result<String> {
         let created = self.command(&[&["tokens", "create", role], more].concat())?;
         ensure!(created.code == Some(0), "{created:?}");
-        // The coordinator sees it within a second.
-        std::thread::sleep(Duration::from_millis(1_500));
         Ok(created.stdout.trim().to_owned())
     }
 

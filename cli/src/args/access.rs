@@ -113,6 +113,15 @@ pub enum CertsAction {
         #[command(flatten)]
         access: AccessArgs,
     },
+    /// Print the certificate of the CA (PEM), by which browsers, curl and Prometheus know the coordinator
+    Ca {
+        /// Write it to this file instead
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Where.
+        #[command(flatten)]
+        access: AccessArgs,
+    },
     /// Make every certificate that an agent has by now count no more; a running coordinator ends its session
     Revoke {
         /// The agent's name
@@ -154,6 +163,9 @@ pub enum TokensAction {
         /// Write it to this file, mode 0600, instead of printing it
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Leave the file as it is where its token counts for half of that time still
+        #[arg(long, requires = "out")]
+        keep: bool,
         /// Where.
         #[command(flatten)]
         access: AccessArgs,
@@ -187,6 +199,7 @@ fn role_file(text: &str) -> Result<(Role, PathBuf), String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+/// A duration, as people write it.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90s, 1h or 30d"))
 }

@@ -1,6 +1,7 @@
 //! Arguments of `groundswell agent`. The doc comments are the texts of `--help`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -40,6 +41,9 @@ pub struct AgentArgs {
     /// Label by which runs choose their agents (`run --on`), as KEY=VALUE (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub label: Vec<(String, String)>,
+    /// Leave after this time, such as 30m, as after SIGTERM: others take its load over [default: stay]
+    #[arg(long, value_name = "TIME", env = "GROUNDSWELL_LEAVE_AFTER", value_parser = super::access::time)]
+    pub leave_after: Option<Duration>,
     /// Write every sample to a CSV in this directory; for tests of groundswell itself
     #[arg(long, value_name = "DIR", hide = true)]
     pub raw_samples: Option<PathBuf>,

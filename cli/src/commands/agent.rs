@@ -1,6 +1,7 @@
 //! `groundswell agent`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use groundswell_access::Secrets;
 use groundswell_agent::{AgentError, AgentOptions, Limits};
@@ -48,9 +49,20 @@ pub(crate) fn run(args: &AgentArgs) -> Outcome {
         tokio::select! {
             ended = groundswell_agent::run(options, shutdown.clone()) => ended.map_err(failure)?,
             () = shutdown_on_signal(shutdown.clone()) => {}
+            () = leave_after(args.leave_after, &shutdown) => {}
         }
         Ok(Exit::Success)
     })
+}
+
+/// Asks the agent to leave when its time is over; never ends by itself, since leaving takes a while.
+async fn leave_after(time: Option<Duration>, shutdown: &CancellationToken) {
+    if let Some(time) = time {
+        tokio::time::sleep(time).await;
+        output::note("its time is over: the agent leaves");
+        shutdown.cancel();
+    }
+    std::future::pending().await
 }
 
 fn failure(error: AgentError) -> Failure {

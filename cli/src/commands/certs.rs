@@ -1,5 +1,6 @@
 //! `groundswell certs`
 
+use anyhow::Context;
 use groundswell_access::{AccessFolder, Authority};
 
 use super::access::{fingerprint, folder};
@@ -22,6 +23,19 @@ pub(crate) fn run(args: &CertsArgs) -> Outcome {
                 "certificate of agent {name}: groundswell agent --coordinator https://HOST:7710 --identity {}",
                 out.display()
             ));
+        }
+        CertsAction::Ca { out, access } => {
+            let folder = folder(access)?;
+            Authority::open(&folder).map_err(Failure::usage)?;
+            let file = folder.path("ca.pem");
+            let pem = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()));
+            let pem = pem.map_err(Failure::usage)?;
+            match out {
+                Some(path) => std::fs::write(path, pem)
+                    .with_context(|| format!("can't write {}", path.display()))
+                    .map_err(Failure::usage)?,
+                None => output::print(&pem),
+            }
         }
         CertsAction::Revoke { name, access } => {
             folder(access)?.revoke_agent(name).map_err(Failure::usage)?;

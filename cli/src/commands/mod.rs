@@ -8,6 +8,7 @@ mod company;
 pub(crate) mod compare;
 pub(crate) mod demo_target;
 mod follow;
+pub(crate) mod health;
 mod joining;
 pub(crate) mod report;
 pub(crate) mod run;

@@ -14,8 +14,15 @@ use crate::{Exit, Failure, Outcome, output};
 
 pub(crate) fn run(args: &TokensArgs) -> Outcome {
     match &args.action {
-        TokensAction::Create { role, lifetime, uses, out, access } => {
+        TokensAction::Create { role, lifetime, uses, out, keep, access } => {
             let folder = folder(access)?;
+            if let Some(path) = out.as_ref().filter(|_| *keep) {
+                // A file that is not there has no token.
+                let there = std::fs::read_to_string(path).unwrap_or_default();
+                if folder.has_token(&there, *role, *lifetime / 2).map_err(Failure::usage)? {
+                    return Ok(Exit::Success);
+                }
+            }
             let authority = Authority::open(&folder).map_err(Failure::usage)?;
             let new = NewToken { role: *role, lifetime: *lifetime, uses: *uses };
             let token = folder.create_token(new, authority.fingerprint()).map_err(Failure::usage)?;

@@ -19,13 +19,14 @@ pub(crate) use namespace::{Namespace, To};
 pub(crate) use oracle::Oracle;
 pub(crate) use prepared::Prepared;
 pub(crate) use process::{
-    Daemon, Finished, Groundswell, agent, agent_through, agent_with, demo_target, labelled_agent, serve, serve_on,
+    Daemon, Finished, Groundswell, agent, agent_through, agent_with, binary, demo_target, labelled_agent, serve,
+    serve_on,
 };
 pub(crate) use proxy::Proxy;
 pub(crate) use recorder::Recorder;
 pub(crate) use report::{Report, oracle, response_histogram};
 pub(crate) use servers::{
-    Autobahn, Nginx, PythonModule, PythonServer, Tool, free_port, own_port, python, read_with_python,
+    Autobahn, Nginx, PythonModule, PythonServer, Tool, compose, free_port, own_port, python, read_with_python,
     wait_until_listening,
 };
 

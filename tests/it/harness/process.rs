@@ -113,7 +113,8 @@ impl Groundswell {
     }
 }
 
-fn binary() -> PathBuf {
+/// The binary under test.
+pub(crate) fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_groundswell-under-test"))
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Tool {
     Autobahn,
     /// Chromium.
     Chromium,
+    /// Docker's engine, and what reads Compose files.
+    Docker,
     /// Network namespaces of our own: root, and `unshare` and `ip`.
     NetworkNamespace,
     /// File systems of our own: root.
@@ -75,6 +77,14 @@ impl Tool {
                 command.arg("--version");
                 command
             }
+            Tool::Docker => {
+                if !succeeds(Command::new("docker").arg("info")) {
+                    return false;
+                }
+                let mut command = compose();
+                command.arg("version");
+                command
+            }
             Tool::Autobahn => {
                 let mut command = Command::new(wstest());
                 command.arg("--help");
@@ -86,11 +96,11 @@ impl Tool {
                 command
             }
         };
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        succeeds(&mut command)
     }
 
-    /// Would installing something help? Not where it is a right that this process does not have, nor where it needs a
-    /// CPython that distributions have no more.
+    /// Would installing something help? Not where it is a right that this process does not have, a service that has to run,
+    /// nor where it needs a CPython that distributions have no more.
     pub(crate) fn can_be_installed(self) -> bool {
         matches!(self, Tool::Nginx | Tool::OpenSsl | Tool::Chromium | Tool::Prometheus | Tool::Python(_))
     }
@@ -102,6 +112,7 @@ impl Tool {
             Tool::OpenSsl => "openssl".to_owned(),
             Tool::Prometheus => "prometheus".to_owned(),
             Tool::Chromium => "chromium".to_owned(),
+            Tool::Docker => "Docker's engine and Compose".to_owned(),
             Tool::Autobahn => "Autobahn's wstest (CPython 2.7)".to_owned(),
             Tool::Python(module) => format!("Python's {module}"),
             Tool::Mount => "root and mount".to_owned(),
@@ -109,6 +120,17 @@ impl Tool {
             Tool::CpuGroup => "a control group for CPU time (root)".to_owned(),
         }
     }
+}
+
+/// What reads Compose files: the plugin, or the program of before.
+pub(crate) fn compose() -> Command {
+    let mut plugin = Command::new("docker");
+    plugin.arg("compose");
+    if succeeds(Command::new("docker").args(["compose", "version"])) { plugin } else { Command::new("docker-compose") }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// The interpreter with the test servers' modules; `GROUNDSWELL_TEST_PYTHON` names another.
