@@ -193,7 +193,10 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
 ];
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most of a test is waiting for a run.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    arguments.test_threads = arguments.test_threads.or(Some(cores + 1));
     let need_all = std::env::var_os("GROUNDSWELL_TESTS_NEED_ALL").is_some();
     let trials = TESTS.iter().map(|(name, tools, test)| {
         let missing: Vec<String> = tools.iter().filter(|tool| !tool.is_here()).map(|tool| tool.name()).collect();

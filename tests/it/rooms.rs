@@ -154,9 +154,8 @@ pub(crate) fn a_server_that_restarts() -> anyhow::Result<()> {
     };
     let seen = [sent(&first)?, sent(&second)?].concat();
     let [room] = report.broadcasts.as_slice() else { anyhow::bail!("{:?}", report.broadcasts) };
-    // What was written to a server that was dying was published all the same.
-    let unseen = room.published.checked_sub(seen.len() as u64);
-    ensure!(unseen.is_some_and(|unseen| unseen <= 1), "{room:?} {seen:?}");
+    // What was written to a server that was dying was published all the same, however long it took to die.
+    ensure!(room.published >= seen.len() as u64, "{room:?} {seen:?}");
     ensure!(room.expected == room.published * 1_000, "{room:?}");
     ensure!(room.delivered == seen.iter().sum::<u64>(), "{room:?} {seen:?}");
     ensure!(room.missing == room.expected - room.delivered && room.exact, "{room:?}");
