@@ -10,12 +10,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 
 use crate::harness::{binary, folder, repository};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// One image at a time is built or removed: with an image go those that it was made from and that nothing else is made from
+/// yet, also where another build is about to.
+static ENGINE: Mutex<()> = Mutex::new(());
 
 /// Goes when it is dropped.
 pub(super) struct Image {
@@ -34,6 +38,7 @@ impl Image {
         let dockerfile = repository().join("deploy/Dockerfile");
         let mut build = Command::new("docker");
         build.args(["build", "--quiet", "--target", "prebuilt", "--tag", &tag, "--file"]).arg(dockerfile);
+        let _one = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
         output(build.arg(context.path()))?;
         Ok(Image { tag })
     }
@@ -41,6 +46,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        let _one = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = output(Command::new("docker").args(["rmi", "--force", &self.tag]));
     }
 }
