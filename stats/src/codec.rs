@@ -95,7 +95,7 @@ impl From<&Series> for Declared {
 
 /// The V2 bytes of these counts, the same that the crate's serializer writes.
 pub fn encode(buckets: &Buckets) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + buckets.iter().len() * 3);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + buckets.iter().size_hint().0 * 3);
     for (_, field) in header(0) {
         bytes.extend(field.to_bytes());
     }

@@ -28,14 +28,7 @@ impl Distribution {
     /// and is the greatest where it falls among values above the layout's range. 0 where there are no values.
     pub fn quantile_us(&self, q: f64) -> u64 {
         let rank = rank(q, self.series.count);
-        let mut counted = 0;
-        for (index, count) in self.series.buckets.iter() {
-            counted += count;
-            if counted >= rank {
-                return self.top_of(index);
-            }
-        }
-        self.series.max_us
+        self.series.buckets.bin_at(rank).map_or(self.series.max_us, |bin| self.top_of(bin))
     }
 
     /// Arithmetic mean in microseconds, from the exact sum; 0 where there are no values.
