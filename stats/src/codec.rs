@@ -95,7 +95,7 @@ impl From<&Series> for Declared {
 
 /// The V2 bytes of these counts, the same that the crate's serializer writes.
 pub fn encode(buckets: &Buckets) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + buckets.iter().len() * 3);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + buckets.iter().size_hint().0 * 3);
     for (_, field) in header(0) {
         bytes.extend(field.to_bytes());
     }
@@ -191,7 +191,8 @@ fn check_header(bytes: &[u8]) -> Result<&[u8], InvalidSeries> {
 fn walk(payload: &[u8]) -> Result<(Vec<(u32, u64)>, u128), InvalidSeries> {
     let bins = Layout::STANDARD.bins();
     let past_the_end = |bin: u64| InvalidSeries::PastTheEnd { bin, bins };
-    let mut counts = Vec::new();
+    // A bin that holds something takes a byte, and mostly there is another one for what is empty before it.
+    let mut counts = Vec::with_capacity((payload.len() / 2 + 1).min(bins));
     let mut counted = 0_u128;
     let (mut at, mut bin) = (0, 0_u64);
     while at < payload.len() {
@@ -239,10 +240,10 @@ fn check_figures(counts: &[(u32, u64)], declared: &Declared) -> Result<(), Inval
     if last > end {
         return Err(InvalidSeries::PastTheEnd { bin: u64::from(last), bins: end as usize + 1 });
     }
-    let least_of = |index: u32| u128::from(layout.lowest_of(index));
-    let most_of = |index: u32| if index == end { u128::from(u64::MAX) } else { u128::from(layout.highest_of(index)) };
-    within("max", declared.max_us, least_of(last), most_of(last))?;
-    within("min", declared.min_us, least_of(first), most_of(first).min(u128::from(declared.max_us)))?;
+    let least_of = |index: u32| layout.lowest_of(index);
+    let most_of = |index: u32| if index == end { u64::MAX } else { layout.highest_of(index) };
+    within("max", declared.max_us, least_of(last).into(), most_of(last).into())?;
+    within("min", declared.min_us, least_of(first).into(), most_of(first).min(declared.max_us).into())?;
     let above = |value: u64| value > layout.high_us;
     let (least_clamped, most_clamped) = match (above(declared.min_us), above(declared.max_us)) {
         (_, false) => (0, 0),
@@ -258,21 +259,21 @@ fn check_figures(counts: &[(u32, u64)], declared: &Declared) -> Result<(), Inval
 fn sum_bounds(
     counts: &[(u32, u64)],
     declared: &Declared,
-    least_of: impl Fn(u32) -> u128,
-    most_of: impl Fn(u32) -> u128,
+    least_of: impl Fn(u32) -> u64,
+    most_of: impl Fn(u32) -> u64,
 ) -> (u128, u128) {
-    let (min, max) = (u128::from(declared.min_us), u128::from(declared.max_us));
+    let (min, max) = (declared.min_us, declared.max_us);
+    let ends = u128::from(min) + u128::from(max);
     if declared.count == 1 {
         // The one value is both.
-        return if min == max { (min, max) } else { (1, 0) };
+        return if min == max { (min.into(), max.into()) } else { (1, 0) };
     }
-    let (mut least, mut most) = (min + max, min + max);
+    let (mut least, mut most) = (ends, ends);
     for (position, &(index, count)) in counts.iter().enumerate() {
-        let ends = u128::from(position == 0) + u128::from(position + 1 == counts.len());
-        let others = u128::from(count) - ends;
+        let others = count - u64::from(position == 0) - u64::from(position + 1 == counts.len());
         // A number of values that fits 64 bits, each of 64 bits: it all stays below 2^128.
-        least += others * least_of(index).max(min);
-        most += others * most_of(index).min(max);
+        least += u128::from(others) * u128::from(least_of(index).max(min));
+        most += u128::from(others) * u128::from(most_of(index).min(max));
     }
     (least, most)
 }
@@ -293,7 +294,12 @@ fn write_number(bytes: &mut Vec<u8>, number: i64) {
 }
 
 /// The number at the start of these bytes with its length; none where they end within it.
+#[inline]
 fn read_number(bytes: &[u8]) -> Option<(i64, usize)> {
+    // Most are one byte.
+    if let Some(byte) = bytes.first().filter(|byte| **byte & 0x80 == 0) {
+        return Some((i64::from(byte >> 1) ^ -i64::from(byte & 1), 1));
+    }
     let mut value = 0_u64;
     for (position, byte) in bytes.iter().take(NUMBER_BYTES).enumerate() {
         let full = position + 1 == NUMBER_BYTES;

@@ -47,24 +47,56 @@ pub struct Counters {
 impl Counters {
     /// Adds another account; on an error nothing was added.
     pub fn add(&mut self, other: &Counters) -> Result<(), Overflow> {
-        *self = Counters {
-            scheduled: sum("scheduled", self.scheduled, other.scheduled)?,
-            issued: sum("issued", self.issued, other.issued)?,
-            ok: sum("ok", self.ok, other.ok)?,
-            errors: sum("errors", self.errors, other.errors)?,
-            timeout: sum("timeout", self.timeout, other.timeout)?,
-            aborted: sum("aborted", self.aborted, other.aborted)?,
-            errors_by_class: sums("errors by class", &self.errors_by_class, &other.errors_by_class)?,
-            unsent: sums("unsent", &self.unsent, &other.unsent)?,
-            shed: sums("shed", &self.shed, &other.shed)?,
-            not_generated: sums("not generated", &self.not_generated, &other.not_generated)?,
-            follow_ups: sum("follow-ups", self.follow_ups, other.follow_ups)?,
-            messages_sent: sum("messages sent", self.messages_sent, other.messages_sent)?,
-            messages_received: sum("messages received", self.messages_received, other.messages_received)?,
-            bytes_sent: sum("bytes sent", self.bytes_sent, other.bytes_sent)?,
-            bytes_received: sum("bytes received", self.bytes_received, other.bytes_received)?,
-        };
+        self.fits(other)?;
+        self.add_checked(other);
         Ok(())
+    }
+
+    /// Can another account be added?
+    pub(crate) fn fits(&self, other: &Counters) -> Result<(), Overflow> {
+        for ((figure, left), (_, right)) in self.figures().into_iter().zip(other.figures()) {
+            sum(figure, left, right)?;
+        }
+        words_fit("errors by class", &self.errors_by_class, &other.errors_by_class)?;
+        words_fit("unsent", &self.unsent, &other.unsent)?;
+        words_fit("shed", &self.shed, &other.shed)?;
+        words_fit("not generated", &self.not_generated, &other.not_generated)
+    }
+
+    /// Those that are one number.
+    fn figures(&self) -> [(&'static str, u64); 11] {
+        [
+            ("scheduled", self.scheduled),
+            ("issued", self.issued),
+            ("ok", self.ok),
+            ("errors", self.errors),
+            ("timeout", self.timeout),
+            ("aborted", self.aborted),
+            ("follow-ups", self.follow_ups),
+            ("messages sent", self.messages_sent),
+            ("messages received", self.messages_received),
+            ("bytes sent", self.bytes_sent),
+            ("bytes received", self.bytes_received),
+        ]
+    }
+
+    /// Adds another account that is known to fit.
+    pub(crate) fn add_checked(&mut self, other: &Counters) {
+        self.scheduled += other.scheduled;
+        self.issued += other.issued;
+        self.ok += other.ok;
+        self.errors += other.errors;
+        self.timeout += other.timeout;
+        self.aborted += other.aborted;
+        self.follow_ups += other.follow_ups;
+        self.messages_sent += other.messages_sent;
+        self.messages_received += other.messages_received;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        add_words(&mut self.errors_by_class, &other.errors_by_class);
+        add_words(&mut self.unsent, &other.unsent);
+        add_words(&mut self.shed, &other.shed);
+        add_words(&mut self.not_generated, &other.not_generated);
     }
 
     /// Operations issued that have not ended. None where more have ended than were issued, as in a delta whose
@@ -103,17 +135,23 @@ impl Counters {
     }
 }
 
-fn sums<K: Ord + Clone>(
+/// Can counts by word be added to others?
+pub(crate) fn words_fit<K: Ord>(
     figure: &'static str,
     left: &BTreeMap<K, u64>,
     right: &BTreeMap<K, u64>,
-) -> Result<BTreeMap<K, u64>, Overflow> {
-    let mut sums = left.clone();
-    for (key, count) in right {
-        let entry = sums.entry(key.clone()).or_default();
-        *entry = sum(figure, *entry, *count)?;
+) -> Result<(), Overflow> {
+    right.iter().try_for_each(|(word, count)| sum(figure, left.get(word).copied().unwrap_or(0), *count).map(drop))
+}
+
+/// Adds counts by word that are known to fit.
+pub(crate) fn add_words<K: Ord + Clone>(left: &mut BTreeMap<K, u64>, right: &BTreeMap<K, u64>) {
+    for (word, count) in right {
+        match left.get_mut(word) {
+            Some(known) => *known += count,
+            None => drop(left.insert(word.clone(), *count)),
+        }
     }
-    Ok(sums)
 }
 
 #[cfg(test)]

@@ -32,17 +32,23 @@ pub struct Delta {
 impl StepDelta {
     /// Adds the figures of another; on an error nothing was added.
     pub fn add(&mut self, other: &StepDelta) -> Result<(), Overflow> {
-        *self = self.clone().plus(other)?;
+        self.fits(other)?;
+        self.add_checked(other);
         Ok(())
     }
 
-    pub(crate) fn plus(mut self, other: &StepDelta) -> Result<Self, Overflow> {
-        self.counters.add(&other.counters)?;
-        self.sockets.add(&other.sockets)?;
-        for (series, others) in self.series.iter_mut().zip(&other.series) {
-            series.merge(others)?;
-        }
-        Ok(self)
+    /// Can the figures of another be added?
+    pub(crate) fn fits(&self, other: &StepDelta) -> Result<(), Overflow> {
+        self.counters.fits(&other.counters)?;
+        self.sockets.fits(&other.sockets)?;
+        self.series.iter().zip(&other.series).try_for_each(|(series, others)| series.fits(others))
+    }
+
+    /// Adds the figures of another that is known to fit.
+    pub(crate) fn add_checked(&mut self, other: &StepDelta) {
+        self.counters.add_checked(&other.counters);
+        self.sockets.add_checked(&other.sockets);
+        self.series.iter_mut().zip(&other.series).for_each(|(series, others)| series.add_checked(others));
     }
 
     /// The latencies of one kind.
@@ -59,30 +65,22 @@ impl Delta {
 
     /// Adds the figures of another; the window becomes the least one that holds both. On an error nothing was added.
     pub fn add(&mut self, other: &Delta) -> Result<(), Overflow> {
-        let mut merged = Vec::with_capacity(other.steps.len());
         for (id, step) in &other.steps {
-            merged.push((*id, self.steps.get(id).cloned().unwrap_or_default().plus(step)?));
+            self.steps.get(id).map_or(Ok(()), |known| known.fits(step))?;
         }
-        let rooms = merged_rooms(&self.rooms, &other.rooms)?;
-        self.steps.extend(merged);
-        self.rooms.extend(rooms);
+        for (name, room) in &other.rooms {
+            self.rooms.get(name).map_or(Ok(()), |known| known.fits(room))?;
+        }
+        for (id, step) in &other.steps {
+            self.steps.entry(*id).or_default().add_checked(step);
+        }
+        for (name, room) in &other.rooms {
+            self.rooms.entry(name.clone()).or_default().add_checked(room);
+        }
         self.from_us = self.from_us.min(other.from_us);
         self.to_us = self.to_us.max(other.to_us);
         Ok(())
     }
-}
-
-/// The rooms of `more`, each with what is known of it already.
-pub(crate) fn merged_rooms(
-    known: &BTreeMap<String, Room>,
-    more: &BTreeMap<String, Room>,
-) -> Result<Vec<(String, Room)>, Overflow> {
-    let merged = |(name, room): (&String, &Room)| {
-        let mut merged = known.get(name).cloned().unwrap_or_default();
-        merged.add(room)?;
-        Ok((name.clone(), merged))
-    };
-    more.iter().map(merged).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 
+use crate::series::Sums;
 use crate::{Buckets, Layout, Overflow, Series};
 
 /// The values of any number of series together.
@@ -14,8 +15,22 @@ impl Distribution {
     /// All values of these series.
     pub fn of<'a>(series: impl IntoIterator<Item = &'a Series>) -> Result<Self, Overflow> {
         let mut all = Distribution::default();
-        series.into_iter().try_for_each(|series| all.series.merge(series))?;
+        series.into_iter().try_for_each(|series| all.add(series))?;
         Ok(all)
+    }
+
+    /// Adds the values of a series; on an error nothing was added.
+    pub fn add(&mut self, series: &Series) -> Result<(), Overflow> {
+        self.series.merge(series)
+    }
+
+    /// Adds the values of a series that is known to fit.
+    pub(crate) fn add_checked(&mut self, series: &Series) {
+        self.series.add_checked(series);
+    }
+
+    pub(crate) fn sums(&self) -> Sums {
+        self.series.sums()
     }
 
     /// Adds the values of another; on an error nothing was added.
@@ -28,14 +43,7 @@ impl Distribution {
     /// and is the greatest where it falls among values above the layout's range. 0 where there are no values.
     pub fn quantile_us(&self, q: f64) -> u64 {
         let rank = rank(q, self.series.count);
-        let mut counted = 0;
-        for (index, count) in self.series.buckets.iter() {
-            counted += count;
-            if counted >= rank {
-                return self.top_of(index);
-            }
-        }
-        self.series.max_us
+        self.series.buckets.bin_at(rank).map_or(self.series.max_us, |bin| self.top_of(bin))
     }
 
     /// Arithmetic mean in microseconds, from the exact sum; 0 where there are no values.

@@ -41,17 +41,20 @@ impl Layout {
     }
 
     /// Least value of a bin. `index` is below [`Layout::bins`].
+    #[inline]
     pub const fn lowest_of(&self, index: u32) -> u64 {
         let (bucket, sub_bucket) = self.place_of(index);
         sub_bucket << (bucket + self.unit_magnitude())
     }
 
     /// Greatest value of a bin. `index` is below [`Layout::bins`].
+    #[inline]
     pub const fn highest_of(&self, index: u32) -> u64 {
         let (bucket, sub_bucket) = self.place_of(index);
         ((sub_bucket + 1) << (bucket + self.unit_magnitude())) - 1
     }
 
+    #[inline]
     const fn place_of(&self, index: u32) -> (u32, u64) {
         let half = self.half_magnitude();
         let bucket = (index >> half).saturating_sub(1);
@@ -59,11 +62,13 @@ impl Layout {
     }
 
     /// log2 of the unit, the greatest power of two that is not above `low_us`.
+    #[inline]
     const fn unit_magnitude(&self) -> u32 {
         self.low_us.ilog2()
     }
 
     /// log2 of `n`, half of the sub-buckets of bucket 0.
+    #[inline]
     const fn half_magnitude(&self) -> u32 {
         let distinct = 2 * 10_u64.pow(self.digits as u32);
         distinct.next_power_of_two().ilog2() - 1

@@ -21,6 +21,7 @@ mod delta;
 mod distribution;
 mod ids;
 mod layout;
+mod pages;
 mod recorder;
 mod room;
 mod sample;

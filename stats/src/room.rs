@@ -47,12 +47,6 @@ pub struct RoomCounts {
     pub cut_off: u64,
 }
 
-/// Sums of two rooms.
-pub(crate) struct Sums {
-    counts: RoomCounts,
-    latency: Vec<(u32, Series)>,
-}
-
 impl RoomCounts {
     fn plus(self, other: RoomCounts) -> Result<Self, Overflow> {
         Ok(RoomCounts {
@@ -65,6 +59,16 @@ impl RoomCounts {
             cut_off: sum("cut off", self.cut_off, other.cut_off)?,
         })
     }
+
+    fn add_checked(&mut self, other: RoomCounts) {
+        self.own += other.own;
+        self.delivered += other.delivered;
+        self.duplicated += other.duplicated;
+        self.out_of_order += other.out_of_order;
+        self.outside += other.outside;
+        self.misdirected += other.misdirected;
+        self.cut_off += other.cut_off;
+    }
 }
 
 impl Room {
@@ -73,26 +77,25 @@ impl Room {
 
     /// Adds what happened elsewhere; on an error nothing was added.
     pub fn add(&mut self, other: &Room) -> Result<(), Overflow> {
-        let sums = self.sums(other)?;
-        self.apply(sums, other);
+        self.fits(other)?;
+        self.add_checked(other);
         Ok(())
     }
 
-    /// What may not fit; the rest of an addition always does.
-    pub(crate) fn sums(&self, other: &Room) -> Result<Sums, Overflow> {
-        let mut latency = Vec::with_capacity(other.latency.len());
+    /// Can what happened elsewhere be added?
+    pub(crate) fn fits(&self, other: &Room) -> Result<(), Overflow> {
         for (source, series) in &other.latency {
-            let mut merged = self.latency.get(source).cloned().unwrap_or_default();
-            merged.merge(series)?;
-            latency.push((*source, merged));
+            self.latency.get(source).map_or(Ok(()), |known| known.fits(series))?;
         }
-        Ok(Sums { counts: self.counts.plus(other.counts)?, latency })
+        self.counts.plus(other.counts).map(drop)
     }
 
-    /// Adds what [`Room::sums`] found to fit.
-    pub(crate) fn apply(&mut self, sums: Sums, other: &Room) {
-        self.counts = sums.counts;
-        self.latency.extend(sums.latency);
+    /// Adds what happened elsewhere and is known to fit.
+    pub(crate) fn add_checked(&mut self, other: &Room) {
+        self.counts.add_checked(other.counts);
+        for (source, series) in &other.latency {
+            self.latency.entry(*source).or_default().add_checked(series);
+        }
         self.published_at_us.extend(&other.published_at_us);
         self.joined_at_us.extend(&other.joined_at_us);
         self.left_at_us.extend(&other.left_at_us);

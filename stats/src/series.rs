@@ -21,20 +21,56 @@ pub struct Series {
     pub clamped: u64,
 }
 
+/// Those sums of a series that may not fit. Where they do, no count of a bin can fail to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sums {
+    count: u64,
+    sum_us: u64,
+    clamped: u64,
+    counted: u64,
+}
+
+impl Sums {
+    /// With those of another series.
+    pub(crate) fn plus(self, other: Sums) -> Result<Sums, Overflow> {
+        Ok(Sums {
+            count: sum("count", self.count, other.count)?,
+            sum_us: sum("sum_us", self.sum_us, other.sum_us)?,
+            clamped: sum("clamped", self.clamped, other.clamped)?,
+            counted: sum("bucket counts", self.counted, other.counted)?,
+        })
+    }
+}
+
 impl Series {
     /// Adds the values of another series; on an error nothing was added.
     pub fn merge(&mut self, other: &Series) -> Result<(), Overflow> {
+        self.fits(other)?;
+        self.add_checked(other);
+        Ok(())
+    }
+
+    /// Can the values of another be added?
+    pub(crate) fn fits(&self, other: &Series) -> Result<(), Overflow> {
+        self.sums().plus(other.sums()).map(drop)
+    }
+
+    /// Adds the values of another that is known to fit.
+    pub(crate) fn add_checked(&mut self, other: &Series) {
         if other.count == 0 {
-            return Ok(());
+            return;
         }
-        let count = sum("count", self.count, other.count)?;
-        let sum_us = sum("sum_us", self.sum_us, other.sum_us)?;
-        let clamped = sum("clamped", self.clamped, other.clamped)?;
-        self.buckets.add(&other.buckets)?;
+        self.buckets.add_checked(&other.buckets);
         self.min_us = if self.count == 0 { other.min_us } else { self.min_us.min(other.min_us) };
         self.max_us = self.max_us.max(other.max_us);
-        (self.count, self.sum_us, self.clamped) = (count, sum_us, clamped);
-        Ok(())
+        self.count += other.count;
+        self.sum_us += other.sum_us;
+        self.clamped += other.clamped;
+    }
+
+    pub(crate) fn sums(&self) -> Sums {
+        let Series { count, sum_us, clamped, .. } = *self;
+        Sums { count, sum_us, clamped, counted: self.buckets.total() }
     }
 
     /// Counts a value. Finding its bin takes a search, so this is for what happens less often than once a request.

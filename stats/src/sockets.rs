@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::buckets::sum;
+use crate::counters::{add_words, words_fit};
 use crate::{ErrorClass, Overflow, Series};
 
 /// The WebSockets of one step in one window.
@@ -93,26 +94,37 @@ impl Sockets {
 
     /// Adds the figures of another window or recorder; on an error nothing was added.
     pub fn add(&mut self, other: &Sockets) -> Result<(), Overflow> {
-        let mut closed = self.closed.clone();
-        for (closing, count) in &other.closed {
-            let place = closed.entry(*closing).or_default();
-            *place = sum("closed", *place, *count)?;
-        }
-        let mut recoveries = self.recoveries.clone();
-        for (cycle, recovery) in &other.recoveries {
-            recoveries.entry(*cycle).or_default().add(recovery)?;
-        }
-        *self = Sockets {
-            opened: sum("opened", self.opened, other.opened)?,
-            closed,
-            pings_sent: sum("pings sent", self.pings_sent, other.pings_sent)?,
-            pongs_received: sum("pongs received", self.pongs_received, other.pongs_received)?,
-            pings_received: sum("pings received", self.pings_received, other.pings_received)?,
-            unread: sum("unread", self.unread, other.unread)?,
-            traffic: self.traffic.with(other.traffic)?,
-            recoveries,
-        };
+        self.fits(other)?;
+        self.add_checked(other);
         Ok(())
+    }
+
+    /// Can the figures of another be added?
+    pub(crate) fn fits(&self, other: &Sockets) -> Result<(), Overflow> {
+        words_fit("closed", &self.closed, &other.closed)?;
+        for (cycle, recovery) in &other.recoveries {
+            self.recoveries.get(cycle).map_or(Ok(()), |known| known.fits(recovery))?;
+        }
+        sum("opened", self.opened, other.opened)?;
+        sum("pings sent", self.pings_sent, other.pings_sent)?;
+        sum("pongs received", self.pongs_received, other.pongs_received)?;
+        sum("pings received", self.pings_received, other.pings_received)?;
+        sum("unread", self.unread, other.unread)?;
+        self.traffic.with(other.traffic).map(drop)
+    }
+
+    /// Adds the figures of another that is known to fit.
+    pub(crate) fn add_checked(&mut self, other: &Sockets) {
+        self.opened += other.opened;
+        add_words(&mut self.closed, &other.closed);
+        self.pings_sent += other.pings_sent;
+        self.pongs_received += other.pongs_received;
+        self.pings_received += other.pings_received;
+        self.unread += other.unread;
+        self.traffic.add_checked(other.traffic);
+        for (cycle, recovery) in &other.recoveries {
+            self.recoveries.entry(*cycle).or_default().add_checked(recovery);
+        }
     }
 }
 
@@ -129,6 +141,15 @@ impl Traffic {
         }
     }
 
+    fn add_checked(&mut self, other: Traffic) {
+        self.messages_sent += other.messages_sent;
+        self.messages_received += other.messages_received;
+        self.frames_sent += other.frames_sent;
+        self.frames_received += other.frames_received;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+    }
+
     /// With the traffic of another connection, window or recorder.
     pub fn with(self, other: Traffic) -> Result<Traffic, Overflow> {
         Ok(Traffic {
@@ -143,16 +164,22 @@ impl Traffic {
 }
 
 impl Recovery {
-    fn add(&mut self, other: &Recovery) -> Result<(), Overflow> {
-        self.lost = sum("lost", self.lost, other.lost)?;
-        self.restored = sum("restored", self.restored, other.restored)?;
-        self.given_up = sum("given up", self.given_up, other.given_up)?;
-        for (class, count) in &other.failed {
-            let place = self.failed.entry(class.clone()).or_default();
-            *place = sum("failed", *place, *count)?;
-        }
-        self.handshake.merge(&other.handshake)?;
-        self.outage.merge(&other.outage)
+    fn fits(&self, other: &Recovery) -> Result<(), Overflow> {
+        sum("lost", self.lost, other.lost)?;
+        sum("restored", self.restored, other.restored)?;
+        sum("given up", self.given_up, other.given_up)?;
+        words_fit("failed", &self.failed, &other.failed)?;
+        self.handshake.fits(&other.handshake)?;
+        self.outage.fits(&other.outage)
+    }
+
+    fn add_checked(&mut self, other: &Recovery) {
+        self.lost += other.lost;
+        self.restored += other.restored;
+        self.given_up += other.given_up;
+        add_words(&mut self.failed, &other.failed);
+        self.handshake.add_checked(&other.handshake);
+        self.outage.add_checked(&other.outage);
     }
 }
 

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::buckets::sum;
+use crate::counters::{add_words, words_fit};
 use crate::{Counters, Delta, Distribution, ErrorClass, Kind, Overflow, Series, StepDelta, StepId};
 
 /// Most intervals; one more halves the resolution. A quarter of an hour at a second each.
 const SLOTS: u64 = 900;
-/// Seconds that are kept one by one for [`Timeline::window`]: the longest `over` of a threshold.
-const RECENT_S: u64 = 60;
 const US_PER_S: u64 = 1_000_000;
 
-/// The figures of each interval and step, bounded whatever the length of the run; beside them the last minute second by
-/// second with every kind of latency.
+/// The figures of each interval and step, bounded whatever the length of the run; beside them, where they are asked for,
+/// the last seconds one by one with every kind of latency.
 ///
 /// A delta counts for the second its window starts in, also one that covers more (an agent whose link was down).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +19,9 @@ pub struct Timeline {
     /// Length of every interval: a power of two.
     length_s: u64,
     slots: BTreeMap<u64, Slot>,
+    /// The last `recent_s` seconds.
     recent: BTreeMap<u64, BTreeMap<StepId, StepDelta>>,
+    recent_s: u64,
     /// Counts what was absorbed.
     changes: u64,
 }
@@ -103,16 +104,10 @@ pub struct Window {
     pub latency: Distribution,
 }
 
-impl Default for Timeline {
-    fn default() -> Self {
-        Timeline { length_s: 1, slots: BTreeMap::new(), recent: BTreeMap::new(), changes: 0 }
-    }
-}
-
 impl Timeline {
-    /// Nothing yet, at a second each.
-    pub fn new() -> Self {
-        Timeline::default()
+    /// Nothing yet, at a second each, with windows of up to so many seconds: each of these costs as much as the totals.
+    pub fn with_windows_of(recent_s: u64) -> Self {
+        Timeline { length_s: 1, slots: BTreeMap::new(), recent: BTreeMap::new(), recent_s, changes: 0 }
     }
 
     /// Adds a delta. A delta that [`crate::Totals`] took never overflows here; if one does, part of it may be added.
@@ -124,7 +119,7 @@ impl Timeline {
         self.absorb_recent(second, delta)?;
         let slot = self.slot(second)?;
         for (id, step) in &delta.steps {
-            slot.steps.entry(*id).or_default().add(&Figures::of(step)?)?;
+            slot.steps.entry(*id).or_default().absorb(step)?;
         }
         Ok(())
     }
@@ -219,8 +214,9 @@ impl Timeline {
         })
     }
 
-    /// The figures of these steps in the `length_s` seconds (at most 60) before `now_s`, in seconds of the run:
-    /// `now_s - length_s` up to but without `now_s` itself. At one second each, however long the run is.
+    /// The figures of these steps in the `length_s` seconds (no more than the timeline was made for) before `now_s`, in
+    /// seconds of the run: `now_s - length_s` up to but without `now_s` itself. At one second each, however long the run
+    /// is.
     pub fn window(
         &self,
         length_s: u64,
@@ -240,12 +236,15 @@ impl Timeline {
     }
 
     fn absorb_recent(&mut self, second: u64, delta: &Delta) -> Result<(), Overflow> {
+        if self.recent_s == 0 {
+            return Ok(());
+        }
         let steps = self.recent.entry(second).or_default();
         for (id, step) in &delta.steps {
             steps.entry(*id).or_default().add(step)?;
         }
         let newest = self.recent.last_key_value().map_or(0, |(newest, _)| *newest);
-        self.recent = self.recent.split_off(&(newest + 1).saturating_sub(RECENT_S));
+        self.recent = self.recent.split_off(&(newest + 1).saturating_sub(self.recent_s));
         Ok(())
     }
 
@@ -266,13 +265,9 @@ impl Timeline {
 }
 
 impl Figures {
-    fn of(step: &StepDelta) -> Result<Self, Overflow> {
-        let mut response = Series::default();
-        for kind in Kind::RESPONSE {
-            response.merge(step.series(kind))?;
-        }
+    fn absorb(&mut self, step: &StepDelta) -> Result<(), Overflow> {
         let counters = &step.counters;
-        Ok(Figures {
+        self.add_counts(&Figures {
             issued: counters.issued,
             ok: counters.ok,
             failed: counters.failed(),
@@ -280,14 +275,23 @@ impl Figures {
             shed: counters.shed_in_all(),
             opened: step.sockets.opened,
             closed: step.sockets.closed_in_all(),
-            failures: counters.errors_by_class.clone(),
             timeouts: counters.timeout,
-            response,
-            service: step.series(Kind::Service).clone(),
-        })
+            ..Figures::default()
+        })?;
+        self.add_failures(&counters.errors_by_class)?;
+        Kind::RESPONSE.into_iter().try_for_each(|kind| self.response.merge(step.series(kind)))?;
+        self.service.merge(step.series(Kind::Service))
     }
 
     fn add(&mut self, other: &Figures) -> Result<(), Overflow> {
+        self.add_counts(other)?;
+        self.add_failures(&other.failures)?;
+        self.response.merge(&other.response)?;
+        self.service.merge(&other.service)
+    }
+
+    /// Those that are one number.
+    fn add_counts(&mut self, other: &Figures) -> Result<(), Overflow> {
         self.issued = sum("issued", self.issued, other.issued)?;
         self.ok = sum("ok", self.ok, other.ok)?;
         self.failed = sum("failed", self.failed, other.failed)?;
@@ -296,12 +300,13 @@ impl Figures {
         self.opened = sum("opened", self.opened, other.opened)?;
         self.closed = sum("closed", self.closed, other.closed)?;
         self.timeouts = sum("timeout", self.timeouts, other.timeouts)?;
-        for (class, count) in &other.failures {
-            let counted = self.failures.entry(class.clone()).or_default();
-            *counted = sum("errors by class", *counted, *count)?;
-        }
-        self.response.merge(&other.response)?;
-        self.service.merge(&other.service)
+        Ok(())
+    }
+
+    fn add_failures(&mut self, failures: &BTreeMap<ErrorClass, u64>) -> Result<(), Overflow> {
+        words_fit("errors by class", &self.failures, failures)?;
+        add_words(&mut self.failures, failures);
+        Ok(())
     }
 }
 
@@ -337,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_long_run_keeps_a_bounded_number_of_intervals_and_every_operation() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_windows_of(60);
         for at in 0..5000 {
             timeline.absorb(&second(at, at)).unwrap();
         }
@@ -350,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_window_holds_the_seconds_before_now_one_by_one_even_in_a_long_run() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_windows_of(60);
         for at in 0..5000 {
             timeline.absorb(&second(at, at)).unwrap();
         }
@@ -366,7 +371,7 @@ mod tests {
 
     #[test]
     fn what_comes_too_late_for_the_last_minute_still_is_in_the_timeline() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_windows_of(60);
         for at in [100, 40, 41] {
             timeline.absorb(&second(at, 1)).unwrap();
         }
@@ -377,7 +382,7 @@ mod tests {
 
     #[test]
     fn users_are_an_average_over_the_interval_and_over_agents_a_sum() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_windows_of(60);
         timeline.absorb_users(0, 1_500_000, 10).unwrap();
         timeline.absorb_users(500_000, 1_000_000, 4).unwrap();
         let spans: Vec<(u64, f64)> = timeline.spans().map(|span| (span.from_s, span.users)).collect();
@@ -391,7 +396,7 @@ mod tests {
 
     #[test]
     fn whoever_watches_sees_each_change_once_and_all_when_intervals_grow() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_windows_of(60);
         timeline.absorb(&second(3, 1)).unwrap();
         timeline.absorb(&second(5, 1)).unwrap();
         let starts =
@@ -409,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_second_at_the_end_of_time_is_bounded_too() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::with_windows_of(60);
         timeline.absorb(&Delta { from_us: u64::MAX, to_us: u64::MAX, ..second(0, 1) }).unwrap();
         timeline.absorb(&second(0, 1)).unwrap();
         assert_eq!(timeline.points().map(|point| point.issued).sum::<u64>(), 2);
@@ -425,7 +430,7 @@ mod tests {
         ) {
             let deltas: Vec<_> =
                 traces.iter().map(|(second, trace)| Delta { from_us: second * US_PER_S, ..delta_of(trace) }).collect();
-            let (mut forth, mut back) = (Timeline::new(), Timeline::new());
+            let (mut forth, mut back) = (Timeline::with_windows_of(60), Timeline::with_windows_of(60));
             deltas.iter().try_for_each(|delta| forth.absorb(delta)).unwrap();
             deltas.iter().rev().try_for_each(|delta| back.absorb(delta)).unwrap();
             prop_assert_eq!(forth.points().collect::<Vec<_>>(), back.points().collect::<Vec<_>>());

@@ -1,8 +1,11 @@
 //! What the parts of the path of a sample cost: schedule, recorder, seal, wire, merge. Prints figures, asserts nothing;
 //! each is the least of several rounds, because what disturbs a round only makes it longer.
 //!
-//! `cargo bench -p groundswell-tests`
+//! `cargo bench -p groundswell-tests --bench parts`
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_types, reason = "a benchmark prints times")]
+
+#[path = "common/samples.rs"]
+mod samples;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -10,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use groundswell_proto::v1;
 use groundswell_scenario::{Plan, PlanSource};
-use groundswell_stats::{Delta, Outcome, Phases, Recorder, Sample, StepId, Totals};
+use groundswell_stats::{Delta, Recorder, Sample, Totals};
+
+use samples::sample;
 
 const ROUNDS: u32 = 7;
 /// Four steps with five series each.
@@ -26,7 +31,7 @@ fn main() {
         print(&format!("schedule, {arrivals}: an arrival"), time, count);
     }
     for operations in [2_000_u64, 10_000, 100_000] {
-        let samples: Vec<Sample> = (0..operations).map(sample).collect();
+        let samples: Vec<Sample> = (0..operations).map(|nth| sample(nth, STEPS)).collect();
         let mut recorder = Recorder::new(STEPS as usize);
         let fill = |recorder: &mut Recorder| samples.iter().for_each(|sample| recorder.finished(sample));
         let title = format!("{operations} operations of {STEPS} steps, 5 series each");
@@ -56,33 +61,6 @@ fn plan(arrivals: &str) -> Plan {
          [ {{ get: / }} ] }}\n"
     );
     Plan::compile(&PlanSource { name: "p.yaml".into(), text, files: BTreeMap::new(), search_level: None }).unwrap()
-}
-
-/// Log-normal response times with a median of 5 ms and a p99 of 16 ms, by the method of Box and Muller from a hash of
-/// the ordinal.
-fn sample(nth: u64) -> Sample {
-    let uniform = |salt: u64| (mixed(nth * 2 + salt) >> 11) as f64 / (1_u64 << 53) as f64;
-    let normal = (-2.0 * (1.0 - uniform(0)).ln()).sqrt() * (std::f64::consts::TAU * uniform(1)).cos();
-    let service_us = (5_000.0 * (0.5 * normal).exp()) as u64;
-    Sample {
-        step: StepId((nth % u64::from(STEPS)) as u32),
-        response_us: service_us + 20,
-        service_us,
-        send_lag_us: 20 + nth % 50,
-        phases: Phases { first_byte_us: Some(service_us), body_us: Some(nth % 9), ..Phases::default() },
-        outcome: Outcome::Ok,
-        follow_ups: 0,
-        bytes_sent: 0,
-        bytes_received: 2,
-    }
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-fn mixed(value: u64) -> u64 {
-    let value = value.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
 }
 
 fn least<T>(mut work: impl FnMut() -> T) -> Duration {

@@ -42,7 +42,7 @@ impl Run {
         Ok(AgentHealth {
             name: member.name.clone(),
             cpu: f64::from(member.health.cpu_permille) / 1e3,
-            send_lag: self.totals.agent_distribution(index, &[Kind::SendLag])?.into_series(),
+            send_lag: self.totals.agent_send_lag(index).cloned().unwrap_or_default().into_series(),
             clock_bound_s: member.clock_bound_us as f64 / 1e6,
             lost: member.state == MemberState::Lost,
         })

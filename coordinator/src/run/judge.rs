@@ -50,6 +50,11 @@ pub(super) struct Broadcasts {
     delivery: Distribution,
 }
 
+/// The longest window that a threshold of the plan looks at; none where none does.
+pub(super) fn longest_window(plan: &Plan) -> Duration {
+    plan.thresholds.iter().filter_map(|threshold| threshold.over).max().unwrap_or_default()
+}
+
 impl Broadcasts {
     pub(super) fn of<'r>(rooms: impl IntoIterator<Item = &'r Room>) -> Result<Self, Overflow> {
         let mut all = Broadcasts::default();

@@ -222,7 +222,7 @@ impl Run {
     fn agents_progress(&self) -> Result<Vec<AgentProgress>, Overflow> {
         let agent = |(index, member): (usize, &Member)| {
             let counters = self.totals.agent_counters(index)?;
-            let send_lag = self.totals.agent_distribution(index, &[Kind::SendLag])?;
+            let send_lag = self.totals.agent_send_lag(index).filter(|lag| lag.count() > 0);
             Ok(AgentProgress {
                 name: member.name.clone(),
                 state: state_of(member).to_owned(),
@@ -231,7 +231,7 @@ impl Run {
                 errors: counters.failed(),
                 users: member.health.users,
                 cpu: f64::from(member.health.cpu_permille) / 1e3,
-                send_lag_p99_ms: latency(&send_lag).p99,
+                send_lag_p99_ms: send_lag.map(|lag| lag.quantile_us(0.99) as f64 / 1e3),
                 clock_bound_ms: member.clock_bound_us as f64 / 1e3,
             })
         };

@@ -83,20 +83,21 @@ impl Trust {
         limit: Option<Duration>,
         is_measured: impl Fn(StepId) -> bool,
     ) -> Result<(), Overflow> {
-        let steps: Vec<StepId> = delta.steps.keys().copied().filter(|step| is_measured(*step)).collect();
-        if steps.is_empty() {
+        let measured = || delta.steps.iter().filter(|(step, _)| is_measured(**step)).map(|(_, step)| step);
+        if measured().next().is_none() {
             return Ok(());
         }
-        let of = |kinds: &[Kind]| {
-            let series = steps.iter().flat_map(|step| kinds.iter().map(|kind| delta.steps[step].series(*kind)));
-            Distribution::of(series)
-        };
         self.open.from_us.get_or_insert(delta.from_us);
         self.open.to_us = delta.to_us;
-        self.open.lag.merge(&of(&[Kind::SendLag])?)?;
-        self.open.response.merge(&of(&RESPONSE)?)?;
+        measured().try_for_each(|step| self.open.lag.add(step.series(Kind::SendLag)))?;
         self.open.health = self.open.health.worst(health);
-        if self.open.lag.count() >= LEAST_OPERATIONS {
+        let is_over = self.open.lag.count() >= LEAST_OPERATIONS;
+        // Response times only say how much more lag than the least limit is none, and of most windows nobody asks that.
+        if !is_over || self.open.is_suspect(limit.unwrap_or(LAG_LIMIT)) {
+            let responses = measured().flat_map(|step| RESPONSE.map(|kind| step.series(kind)));
+            responses.into_iter().try_for_each(|series| self.open.response.add(series))?;
+        }
+        if is_over {
             self.close(limit);
         }
         Ok(())
@@ -121,19 +122,24 @@ impl Trust {
 }
 
 impl Window {
+    /// With this limit of the send lag, was it too slow?
+    fn is_suspect(&self, limit: Duration) -> bool {
+        let late_part = (LEAST_LATE / self.lag.count() as f64).clamp(0.01, 1.0);
+        let lag = Duration::from_micros(self.lag.quantile_us(1.0 - late_part));
+        lag > limit || self.health.cpu_permille >= SATURATED_PERMILLE
+    }
+
     fn judge(self, limit: Option<Duration>) -> Option<Doubt> {
         if self.lag.count() == 0 {
             return None;
         }
-        let least = LAG_LIMIT.as_micros() as u64;
-        let part = (self.response.quantile_us(0.5) as f64 * LAG_PART) as u64;
-        let lag_limit_us = limit.map_or(least.max(part), |limit| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX));
-        let lag_us = self.lag.quantile_us(0.99);
-        let late_part = (LEAST_LATE / self.lag.count() as f64).clamp(0.01, 1.0);
-        let late = self.lag.quantile_us(1.0 - late_part) > lag_limit_us;
-        if !late && self.health.cpu_permille < SATURATED_PERMILLE {
+        let part = Duration::from_micros((self.response.quantile_us(0.5) as f64 * LAG_PART) as u64);
+        let limit = limit.unwrap_or(LAG_LIMIT.max(part));
+        if !self.is_suspect(limit) {
             return None;
         }
+        let lag_us = self.lag.quantile_us(0.99);
+        let lag_limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         Some(Doubt {
             from_us: self.from_us.unwrap_or(0),
             to_us: self.to_us,

@@ -43,7 +43,7 @@ impl AgentService for Services {
         let (out, outbound) = mpsc::channel(SESSION_QUEUE);
         let Joined { agent, session } = self.join(hello, out.clone()).await?;
         let revoked = until_revoked(self.doorkeeper.gate().cloned(), subject);
-        self.tasks.spawn(pump(agent, session, inbound, out, self.hub.clone(), revoked));
+        self.tasks.spawn(pump(self.clone(), (agent, session), inbound, out, revoked));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 
@@ -74,13 +74,13 @@ impl Services {
 
 /// Reads one session until it ends.
 async fn pump(
-    agent: AgentId,
-    session: u64,
+    services: Services,
+    (agent, session): (AgentId, u64),
     mut inbound: Streaming<AgentMessage>,
     out: ToAgent,
-    hub: mpsc::Sender<Message>,
     revoked: impl Future<Output = ()>,
 ) {
+    let hub = &services.hub;
     let mut revoked = std::pin::pin!(revoked);
     let why = loop {
         let said = tokio::select! {
@@ -101,9 +101,11 @@ async fn pump(
             Ok(None) => break "it closed its session".to_owned(),
             Err(status) => break format!("its connection broke: {}", status.message()),
         };
+        let turn = services.unpacking.acquire().await;
         let heard = match wire::heard(said) {
             Ok(heard) => heard,
             Err(error) => {
+                drop(turn);
                 let why = format!("it sent a delta that can't be: {error}");
                 let status = match error {
                     // The link's fault, not the agent's: it says it again in its next session.
@@ -117,6 +119,7 @@ async fn pump(
         if hub.send(Message::Heard { agent, heard }).await.is_err() {
             return;
         }
+        drop(turn);
     };
     let _ = hub.send(Message::Left { agent, session, why }).await;
 }

@@ -32,7 +32,7 @@ use groundswell_proto::v1::coordinator_message::Kind as Tell;
 use groundswell_scenario::Plan;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,7 +47,7 @@ use crate::store::{Created, Store, StoreError};
 use clock::Clock;
 pub use door::Door;
 use door::Doorkeeper;
-use hub::{Beat, Hub, Message, Present, Submission, SubmitError, Watch};
+use hub::{Beat, Hub, Inbox, Message, Present, Question, Submission, SubmitError, Watch};
 pub use otlp::{OtlpTarget, OtlpUrlError};
 pub use recover::{RecoverError, recover};
 pub use tidy::{Retention, merge_deltas};
@@ -56,6 +56,8 @@ pub use tidy::{Retention, merge_deltas};
 const HUB_QUEUE: usize = 256;
 /// Heartbeats that wait for the hub.
 const BEAT_QUEUE: usize = 1_024;
+/// Questions that wait for the hub.
+const QUESTION_QUEUE: usize = 64;
 /// HTTP/2 streams of one connection: an agent needs one, a client two.
 const MAX_STREAMS: u32 = 16;
 /// Largest header list of a request.
@@ -151,8 +153,9 @@ async fn serve_with<C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let (hub_queue, inbox) = mpsc::channel(HUB_QUEUE);
+    let (hub_queue, messages) = mpsc::channel(HUB_QUEUE);
     let (beat_queue, beats) = mpsc::channel(BEAT_QUEUE);
+    let (question_queue, questions) = mpsc::channel(QUESTION_QUEUE);
     let closed = CancellationToken::new();
     let clock = Clock::new();
     let (otlp, retention) = (options.otlp.clone(), options.retention);
@@ -162,6 +165,8 @@ where
     let services = Services {
         hub: hub_queue,
         beats: beat_queue,
+        questions: question_queue,
+        unpacking: Arc::new(Semaphore::new(1)),
         store: store.clone(),
         clock,
         tasks: tasks.clone(),
@@ -190,7 +195,7 @@ where
         .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
     let work = async {
-        let worked = hub.run(inbox, beats, shutdown, closed).await;
+        let worked = hub.run(Inbox { messages, beats, questions }, shutdown, closed).await;
         over.cancel();
         worked
     };
@@ -206,6 +211,10 @@ where
 struct Services {
     hub: mpsc::Sender<Message>,
     beats: mpsc::Sender<Beat>,
+    questions: mpsc::Sender<Question>,
+    /// Whoever unpacks a delta: one at a time, so that anything else that comes in the middle of a crowd of deltas waits
+    /// for one of them and not for all, and so that no more are in memory than the hub takes.
+    unpacking: Arc<Semaphore>,
     store: Store,
     clock: Clock,
     tasks: TaskTracker,
@@ -220,33 +229,40 @@ impl Services {
     }
 
     /// Asks the hub something.
-    async fn ask<A>(&self, question: impl FnOnce(oneshot::Sender<A>) -> Message) -> Result<A, ShuttingDown> {
+    async fn ask<A>(&self, question: impl FnOnce(oneshot::Sender<A>) -> Question) -> Result<A, ShuttingDown> {
         let (answer, answered) = oneshot::channel();
-        self.tell(question(answer)).await?;
+        self.questions.send(question(answer)).await.map_err(|_| ShuttingDown)?;
+        answered.await.map_err(|_| ShuttingDown)
+    }
+
+    /// Has the hub do something.
+    async fn order<A>(&self, message: impl FnOnce(oneshot::Sender<A>) -> Message) -> Result<A, ShuttingDown> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(message(answer)).await?;
         answered.await.map_err(|_| ShuttingDown)
     }
 
     async fn present(&self) -> Result<Present, ShuttingDown> {
-        self.ask(|answer| Message::Look { answer }).await
+        self.ask(|answer| Question::Look { answer }).await
     }
 
     async fn figures(&self) -> Result<Snapshot, ShuttingDown> {
-        self.ask(|answer| Message::Figures { answer }).await
+        self.ask(|answer| Question::Figures { answer }).await
     }
 
     async fn watch(&self, run_id: &str) -> Result<Option<Watch>, ShuttingDown> {
-        self.ask(|answer| Message::Watch { run_id: run_id.to_owned(), answer }).await
+        self.ask(|answer| Question::Watch { run_id: run_id.to_owned(), answer }).await
     }
 
     async fn stop(&self, run_id: &str) -> Result<bool, ShuttingDown> {
-        self.ask(|answer| Message::Stop { run_id: run_id.to_owned(), answer }).await
+        self.order(|answer| Message::Stop { run_id: run_id.to_owned(), answer }).await
     }
 
     async fn submit(
         &self,
         submission: impl FnOnce(oneshot::Sender<Result<Created, SubmitError>>) -> Submission,
     ) -> Result<Result<Created, SubmitError>, ShuttingDown> {
-        self.ask(|answer| Message::Submit(Box::new(submission(answer)))).await
+        self.order(|answer| Message::Submit(Box::new(submission(answer)))).await
     }
 }
 

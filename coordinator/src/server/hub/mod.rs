@@ -17,6 +17,7 @@ mod sessions;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use groundswell_proto::v1::coordinator_message::Kind as Tell;
 use groundswell_proto::v1::{self, Hello};
 use groundswell_scenario::{Plan, PlanSource};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,6 +54,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 const WRITER_QUEUE: usize = 1_024;
 /// Commits that wait for the hub.
 const COMMITTED_QUEUE: usize = 64;
+/// Of entries that became durable together, so many are merged at once; in between, others have their turn.
+const MERGED_AT_ONCE: usize = 8;
 
 /// What sessions and clients bring to the hub.
 pub(super) enum Message {
@@ -63,14 +67,25 @@ pub(super) enum Message {
     Left { agent: AgentId, session: u64, why: String },
     /// A plan to run.
     Submit(Box<Submission>),
-    /// Watch a run; none where it is not at work.
-    Watch { run_id: String, answer: oneshot::Sender<Option<Watch>> },
     /// Stop a run; answers whether it is there.
     Stop { run_id: String, answer: oneshot::Sender<bool> },
+}
+
+/// What somebody wants to know. It changes nothing, so it needs no place behind what agents bring.
+pub(super) enum Question {
+    /// A run, from now on; none where it is not at work.
+    Watch { run_id: String, answer: oneshot::Sender<Option<Watch>> },
     /// The figures for monitoring systems.
     Figures { answer: oneshot::Sender<Snapshot> },
     /// What is going on: the runs that have no answer yet, and the agents.
     Look { answer: oneshot::Sender<Present> },
+}
+
+/// What comes to the hub.
+pub(super) struct Inbox {
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) beats: mpsc::Receiver<Beat>,
+    pub(super) questions: mpsc::Receiver<Question>,
 }
 
 /// An agent that was let in.
@@ -134,6 +149,8 @@ pub(super) struct Hub {
     runs: Vec<Running>,
     writer: Writer<Token>,
     committed: mpsc::Receiver<Committed<Token>>,
+    /// Entries that are durable, which the runs have yet to hear of.
+    durable: VecDeque<Token>,
     /// What the writer had no room for; nothing more is taken from agents until it has.
     backlog: VecDeque<(Entry, Token)>,
     /// Entries that were made durable.
@@ -157,6 +174,7 @@ impl Hub {
             sessions: HashMap::new(),
             runs: Vec::new(),
             committed,
+            durable: VecDeque::new(),
             backlog: VecDeque::new(),
             entries: 0,
             ended: Vec::new(),
@@ -170,8 +188,7 @@ impl Hub {
     /// When the store fails: what was acknowledged is safe, and nothing more can be.
     pub(super) async fn run(
         mut self,
-        mut inbox: mpsc::Receiver<Message>,
-        mut beats: mpsc::Receiver<Beat>,
+        mut inbox: Inbox,
         shutdown: CancellationToken,
         closed: CancellationToken,
     ) -> Result<(), Arc<StoreError>> {
@@ -185,9 +202,14 @@ impl Hub {
                     deadline = Some(Instant::now() + SHUTDOWN_LIMIT);
                     self.shut_down();
                 }
-                Some(beat) = beats.recv() => self.beat(beat),
-                Some(committed) = self.committed.recv() => self.committed(committed),
-                Some(message) = inbox.recv(), if self.backlog.is_empty() => self.take(message).await,
+                Some(beat) = inbox.beats.recv() => self.beat(beat),
+                Some(question) = inbox.questions.recv() => self.answer(question),
+                Some(committed) = self.committed.recv(), if self.durable.is_empty() => self.committed(committed),
+                () = ready(()), if !self.durable.is_empty() => {
+                    self.merge_some();
+                    yield_now().await;
+                }
+                Some(message) = inbox.messages.recv(), if self.backlog.is_empty() => self.take(message).await,
                 _ = tick.tick() => {
                     ticks += 1;
                     self.tick(ticks);
@@ -200,7 +222,7 @@ impl Hub {
             }
         }
         self.close(&closed).await;
-        inbox.close();
+        inbox.messages.close();
         self.broken.map_or(Ok(()), Err)
     }
 
@@ -228,15 +250,6 @@ impl Hub {
             Message::Heard { agent, heard } => self.heard(agent, heard),
             Message::Left { agent, session, why } => self.left(agent, session, &why),
             Message::Submit(submission) => self.submit(*submission).await,
-            Message::Watch { run_id, answer } => {
-                let _ = answer.send(self.watch(&run_id));
-            }
-            Message::Figures { answer } => {
-                let _ = answer.send(self.figures());
-            }
-            Message::Look { answer } => {
-                let _ = answer.send(self.present());
-            }
             Message::Stop { run_id, answer } => {
                 let index = self.index_of(&run_id);
                 if let Some(index) = index {
@@ -244,6 +257,15 @@ impl Hub {
                 }
                 let _ = answer.send(index.is_some());
             }
+        }
+    }
+
+    /// Whoever has given up waiting hears nothing.
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Watch { run_id, answer } => drop(answer.send(self.watch(&run_id))),
+            Question::Figures { answer } => drop(answer.send(self.figures())),
+            Question::Look { answer } => drop(answer.send(self.present())),
         }
     }
 
@@ -284,16 +306,22 @@ impl Hub {
         }
     }
 
-    /// Entries are durable: now the runs hear of them, and agents may forget them.
+    /// Entries are durable.
     fn committed(&mut self, committed: Committed<Token>) {
         if let Err(error) = committed.result {
             tracing::error!(%error, "the store failed; what was acknowledged is safe");
             self.broken.get_or_insert(error);
             return;
         }
-        let mut acknowledged: BTreeMap<(String, AgentId), u64> = BTreeMap::new();
         self.entries += committed.tokens.len() as u64;
-        for Token { run, event, now, delta } in committed.tokens {
+        self.durable.extend(committed.tokens);
+    }
+
+    /// Runs hear of what is durable, and agents may forget it.
+    fn merge_some(&mut self) {
+        let mut acknowledged: BTreeMap<(String, AgentId), u64> = BTreeMap::new();
+        let some = self.durable.len().min(MERGED_AT_ONCE);
+        for Token { run, event, now, delta } in self.durable.drain(..some).collect::<Vec<_>>() {
             let Some(index) = self.index_of(&run) else { continue };
             let running = &mut self.runs[index];
             match delta {
