@@ -165,22 +165,23 @@ pub(crate) fn its_name_gets_another_address() -> anyhow::Result<()> {
     let mut coordinator = Coordinator::start()?;
     let port = coordinator.url().rsplit(':').next().context("no port")?.to_owned();
     let names = folder()?;
-    let hosts = write(names.path(), "hosts", "127.0.0.1 coordinator.test\n")?;
+    let hosts = write(names.path(), "hosts", "127.0.0.1 coordinator\n")?;
     // Nobody else is asked: a name server that is not there answers at once.
     let servers = write(names.path(), "resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")?;
     let (hosts, servers) = (hosts.display().to_string(), servers.display().to_string());
     let script = "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
     let own = ["-m", "sh", "-c", script, &hosts, &servers];
-    let url = format!("http://coordinator.test:{port}");
+    let url = format!("http://coordinator:{port}");
     let mut agent = agent_through(&url, "a", &[], "unshare", &own)?;
     let prepared = Prepared::new(&plan(14, "lease: 60s"), &oracle.url())?;
-    let mut run = prepared.call_on("run", &url, "1").through("unshare", &own).start("run")?;
+    let call = prepared.call_on("run", &url, "1").env("GROUNDSWELL_INSECURE", "true");
+    let mut run = call.through("unshare", &own).start("run")?;
     oracle.wait_for(RATE).with_context(|| run.said())?;
     coordinator.kill()?;
     std::fs::write(&hosts, "127.0.0.1 localhost\n")?;
     agent.wait_for("no session with the coordinator")?;
     agent.wait_for("no session with the coordinator")?;
-    std::fs::write(&hosts, "127.0.0.2 coordinator.test\n")?;
+    std::fs::write(&hosts, "127.0.0.2 coordinator\n")?;
     let _moved = serve_on(&format!("127.0.0.2:{port}"), coordinator.data())?;
     let code = run.wait()?;
     let report = prepared.report().with_context(|| run.said())?;
