@@ -18,7 +18,7 @@ use super::window::Window;
 use super::{AgentOptions, Limits};
 use crate::audit::Trail;
 use crate::clock::{ClockSync, RunClock};
-use crate::delivery::{Answer, Holdings, Outbox, Torn};
+use crate::delivery::{Answer, Holdings, Outbox, Tenure, Torn};
 use crate::engine::{Engine, SealError};
 use crate::guard::within_limits;
 
@@ -48,10 +48,11 @@ pub(super) struct Job {
     trail: Trail,
     engine: Engine,
     secrets: Secrets,
-    /// How long it may issue after the last answered heartbeat was sent.
-    issue_limit: Duration,
-    /// Until when it may issue.
-    until: Option<Instant>,
+    /// Until when it may issue, counted from `tenure_origin`.
+    tenure: Tenure,
+    /// A heartbeat that was sent before would not let it issue any more.
+    tenure_origin: Instant,
+    was_granted: bool,
     start: Option<Kept>,
     next_seal: Option<Instant>,
     outbox: Outbox<Window>,
@@ -101,18 +102,20 @@ impl Job {
 
     fn new(run_id: String, incarnation: u64, armed: Armed, limits: Limits, trail: Trail) -> Self {
         let Armed { plan, engine, assignment, secrets, .. } = armed;
+        let issue_limit = plan.continuity.issue_limit();
         let mut holdings = Holdings::default();
         holdings.give(assignment);
         Job {
             run_id,
             incarnation,
-            issue_limit: plan.continuity.issue_limit(),
+            tenure: Tenure::new(issue_limit),
+            tenure_origin: Instant::now().checked_sub(issue_limit).unwrap_or_else(Instant::now),
+            was_granted: false,
             plan,
             limits,
             trail,
             engine,
             secrets,
-            until: None,
             start: None,
             next_seal: None,
             outbox: Outbox::new(),
@@ -197,12 +200,14 @@ impl Job {
     /// A heartbeat that was sent then was answered. A limit that has passed stays passed: the share may have another
     /// owner by now.
     pub(super) fn granted(&mut self, sent: Instant) {
-        let now = Instant::now();
-        let until = sent + self.issue_limit;
-        if self.until.is_none_or(|before| now < before && until > before) {
-            self.until = Some(until);
-            self.engine.lease(self.until);
+        let since_origin = |at: Instant| at.saturating_duration_since(self.tenure_origin);
+        let (sent, now) = (since_origin(sent), since_origin(Instant::now()));
+        if self.was_granted && !self.tenure.holds(now) {
+            return;
         }
+        self.was_granted = true;
+        self.tenure.granted(sent, now);
+        self.engine.lease(Some(self.tenure_origin + self.tenure.until()));
     }
 
     /// More load.
