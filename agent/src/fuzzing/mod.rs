@@ -20,8 +20,8 @@ use crate::allow::Allowlist;
 use crate::transport::{Failure, Gate, Setup};
 
 pub use response::response;
-pub(crate) use target::connect;
 use target::Target;
+pub(crate) use target::connect;
 pub use websocket::websocket;
 
 /// Largest body of a response.

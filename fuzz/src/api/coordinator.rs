@@ -73,9 +73,14 @@ impl Coordinator {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
         let gate = Gate::open(&folder.path().join("access"), &BTreeSet::new(), Vec::new()).expect("a CA");
-        let token = |role| gate.create_token(NewToken { role, lifetime: LIFETIME, uses: None }).expect("a token").text();
-        let roles =
-            [("{view}", Granted::View), ("{run}", Granted::Run), ("{admin}", Granted::Admin), ("{join}", Granted::Join)];
+        let token =
+            |role| gate.create_token(NewToken { role, lifetime: LIFETIME, uses: None }).expect("a token").text();
+        let roles = [
+            ("{view}", Granted::View),
+            ("{run}", Granted::Run),
+            ("{admin}", Granted::Admin),
+            ("{join}", Granted::Join),
+        ];
         let mut tokens: Vec<_> = roles.into_iter().map(|(name, role)| (name, token(role))).collect();
         let doors = runtime.block_on(async {
             let gate = Door::Gate(Arc::new(gate));
@@ -135,7 +140,9 @@ impl Coordinator {
     }
 
     fn with_tokens(&self, text: String) -> String {
-        self.tokens.iter().fold(text, |text, (name, token)| if text.contains(name) { text.replace(name, token) } else { text })
+        self.tokens
+            .iter()
+            .fold(text, |text, (name, token)| if text.contains(name) { text.replace(name, token) } else { text })
     }
 
     /// Ends it in order.

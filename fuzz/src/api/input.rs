@@ -19,7 +19,12 @@ pub(super) struct Input<'a> {
 pub(super) enum Sent<'a> {
     /// These bytes as they are.
     Raw(&'a [u8]),
-    Request { method: String, path: String, fields: Vec<(String, String)>, body: Vec<u8> },
+    Request {
+        method: String,
+        path: String,
+        fields: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
 }
 
 impl<'a> Input<'a> {
