@@ -8,6 +8,7 @@
 //! - [`foresee`]: what will be too small on this machine for a plan
 //! - [`Guard`]: what its operator lets it do: [`Allowlist`] says where it may send to, [`Audit`] is its own log
 //! - `machine`: how busy this machine is, and what it allows
+//! - `fuzzing`: targets in memory that send whatever a fuzzer wants; only in its builds and in tests
 //! - `clock`, `timer`: monotonic time, the coordinator's clock mapped to it, and sleeps finer than a millisecond
 
 mod allow;
@@ -15,6 +16,9 @@ mod audit;
 mod clock;
 pub mod delivery;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod machine;
 mod preflight;

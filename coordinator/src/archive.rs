@@ -105,6 +105,14 @@ pub enum ArchiveError {
     /// The run is in the store, with another content.
     #[error("run {0} is in the store with other content: nothing was imported")]
     Different(String),
+    /// The store has a run of the same submission under another id.
+    #[error("the store has another run of submission {submission:?}: run {run} was not imported")]
+    Taken {
+        /// The run in the file.
+        run: String,
+        /// The submission in the file.
+        submission: String,
+    },
     /// It can't be written down.
     #[error("the run can't be written: {0}")]
     Write(#[from] std::io::Error),
@@ -159,7 +167,8 @@ pub async fn export(store: &Store, run: &str) -> Result<Archive, ArchiveError> {
 ///
 /// # Errors
 /// [`ArchiveError::Invalid`] when something in it does not fit: its plan is checked by its hash, its report by its form,
-/// its histograms one by one. [`ArchiveError::Different`] when the store has another run of this id.
+/// its histograms one by one. [`ArchiveError::Different`] when the store has another run of this id,
+/// [`ArchiveError::Taken`] when it has one of this submission.
 pub async fn import(store: &Store, archive: &Archive) -> Result<Imported, ArchiveError> {
     let (run, finish) = archive.checked()?;
     match store.run(&run.id).await {
@@ -169,8 +178,12 @@ pub async fn import(store: &Store, archive: &Archive) -> Result<Imported, Archiv
         Err(StoreError::NoRun { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    store.import_run(&run, &finish).await?;
-    Ok(Imported::New)
+    match store.import_run(&run, &finish).await {
+        Ok(()) => Ok(Imported::New),
+        Err(StoreError::Duplicate { .. }) => Err(ArchiveError::Taken { run: run.id, submission: run.submission }),
+        Err(error @ StoreError::TooLarge { .. }) => Err(ArchiveError::Invalid(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Archive {

@@ -113,7 +113,8 @@ type Spoil = fn(&mut Archive);
 #[tokio::test]
 async fn what_does_not_fit_together_is_refused_and_leaves_nothing() {
     let good = archive().await;
-    let cases: [(&str, Spoil); 10] = [
+    let cases: [(&str, Spoil); 11] = [
+        ("9223372036854775808", |archive| archive.answer.revision = 1 << 63),
         ("schema", |archive| archive.schema = "groundswell.run/v2".to_owned()),
         ("is no id", |archive| archive.id = "../7f3a".to_owned()),
         ("is no id", |archive| archive.id = "last".to_owned()),
@@ -164,7 +165,7 @@ async fn a_run_that_is_there_with_other_content_stays_as_it_is() {
     (archive.answer.report, archive.answer.problem) = (None, Some("it never began".to_owned()));
     archive.answer.distributions = None;
     let error = import(&store, &archive).await.unwrap_err();
-    assert!(matches!(&error, ArchiveError::Store(StoreError::Duplicate { .. })), "{error}");
+    assert!(matches!(&error, ArchiveError::Taken { run, .. } if run == "7f3a0002"), "{error}");
     assert_eq!(store.runs().await.unwrap().len(), 1);
 }
 

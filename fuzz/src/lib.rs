@@ -1,12 +1,18 @@
 //! What has to hold whatever the input. The fuzz targets call these, and so does the test that goes over the corpus on
 //! every build (`tests/corpus`).
 
+mod api;
+mod certificates;
+
 use std::collections::BTreeMap;
 
 use groundswell_proto::v1;
 use groundswell_scenario::{Plan, PlanSource, Share};
 use groundswell_stats::{Delta, Distribution, Kind, Totals};
 use prost::Message;
+
+pub use api::api;
+pub use certificates::certificate;
 
 /// Steps of the plan that a delta is merged into.
 const STEPS: usize = 8;

@@ -54,6 +54,8 @@ pub(super) struct Stream {
 enum Kind {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(any(test, feature = "fuzzing"))]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Dialler {
@@ -90,6 +92,10 @@ impl Dialler {
         if resolved.looked_up {
             started = spend(&mut phases.dns_us, started);
         }
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(stream) = self.in_memory(origin, &resolved)? {
+            return Ok(Dialled { stream: Stream { kind: Kind::Memory(stream), _place: None }, is_http2: false });
+        }
         let (stream, place) = self.connect(origin, resolved).await?;
         let connected = spend(&mut phases.connect_us, started);
         // Without it a small message waits for the acknowledgement of the last one.
@@ -109,6 +115,12 @@ impl Dialler {
         spend(&mut phases.tls_us, connected);
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Dialled { stream: Stream { kind: Kind::Tls(Box::new(stream)), _place: place }, is_http2 })
+    }
+
+    /// A connection to a fuzzer's target, if there is one: in place of TCP and TLS, but only where those might go.
+    #[cfg(any(test, feature = "fuzzing"))]
+    fn in_memory(&self, origin: &Origin, resolved: &Resolved) -> Result<Option<tokio::io::DuplexStream>, Failure> {
+        crate::fuzzing::connect(|| self.gate.admitted(resolved.asked_for(origin), resolved.addresses.clone()))
     }
 
     /// The first address that answers, of those that the agent allows. Each is looked at here, where the connection goes
@@ -149,6 +161,8 @@ impl AsyncRead for Stream {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Kind::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Kind::Memory(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -158,6 +172,8 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Kind::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Kind::Memory(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -169,6 +185,8 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
             Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Kind::Memory(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
         }
     }
 
@@ -176,6 +194,8 @@ impl AsyncWrite for Stream {
         match &self.kind {
             Kind::Plain(stream) => stream.is_write_vectored(),
             Kind::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Kind::Memory(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -183,6 +203,8 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_flush(context),
             Kind::Tls(stream) => Pin::new(stream).poll_flush(context),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Kind::Memory(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -190,6 +212,8 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().kind {
             Kind::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Kind::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Kind::Memory(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

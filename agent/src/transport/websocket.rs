@@ -152,7 +152,7 @@ impl Socket {
                 Some(Ok(Frame::Ping(_))) => Ok(Arrival::Ping),
                 Some(Ok(Frame::Pong(payload))) => Ok(Arrival::Pong(payload)),
                 Some(Ok(Frame::Frame(_))) => continue,
-                Some(Ok(Frame::Close(Some(frame)))) if is_made_up(&frame) => {
+                Some(Ok(Frame::Close(Some(frame)))) if is_made_up(&frame) || !frame.code.is_allowed() => {
                     self.leave(None).await;
                     Err(Ended { code: 1006, failure: Failure::class("ws_bad_close_code") })
                 }
@@ -227,7 +227,8 @@ async fn connect(handshake: &Handshake, clients: &Clients, progress: &mut Progre
     })
 }
 
-/// The library puts this frame in the place of one whose code must not be on the wire (1005, 1006, …).
+/// The library puts this frame in the place of one whose code must not be on the wire (1005, 1006, …), but not where it
+/// answers ours.
 fn is_made_up(frame: &CloseFrame) -> bool {
     frame.code == CloseCode::Protocol && frame.reason.as_str() == "Protocol violation"
 }

@@ -87,7 +87,8 @@ fn failure(error: ArchiveError) -> Failure {
         ArchiveError::Store(StoreError::NoRun { .. })
         | ArchiveError::Unfinished(_)
         | ArchiveError::Invalid(_)
-        | ArchiveError::Different(_) => Failure::usage(error),
+        | ArchiveError::Different(_)
+        | ArchiveError::Taken { .. } => Failure::usage(error),
         ArchiveError::Store(_) | ArchiveError::Write(_) => Failure::incomplete(error),
     }
 }

@@ -38,7 +38,7 @@ impl From<ArchiveError> for Problem {
     fn from(error: ArchiveError) -> Self {
         match error {
             ArchiveError::Store(error) => error.into(),
-            ArchiveError::Unfinished(_) | ArchiveError::Different(_) => {
+            ArchiveError::Unfinished(_) | ArchiveError::Different(_) | ArchiveError::Taken { .. } => {
                 Problem::new(StatusCode::CONFLICT, error.to_string())
             }
             ArchiveError::Invalid(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),

@@ -49,14 +49,14 @@ pub(super) fn router(services: Services) -> Router {
     let api = operations()
         .into_iter()
         .fold(Router::new(), |router, (path, _, handler)| router.route(path, handler))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .method_not_allowed_fallback(problem::method_not_allowed);
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     Router::new()
         .nest(PREFIX, api)
         .route("/metrics", get(metrics::metrics))
         .route("/health", get(agents::alive))
         .route("/ready", get(agents::health))
         .merge(dashboard::router())
+        .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(services.doorkeeper.clone(), guard::guard))
         .with_state(services)
 }
