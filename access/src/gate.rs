@@ -10,8 +10,8 @@ use subtle::ConstantTimeEq;
 use crate::revoked::{self, Revoked};
 use crate::tokens::{self, Tokens};
 use crate::{
-    AccessError, AccessFolder, Authority, Fingerprint, Identity, Issued, NewToken, Role, Subject, Token, now_s,
-    server_config, sha256,
+    AccessError, AccessFolder, Authority, Fingerprint, Identity, Issued, NewToken, Role, Subject, Token, TokenEntry,
+    now_s, server_config, sha256,
 };
 
 /// The coordinator's certificate; it is made again when this file does not suit any more.
@@ -22,11 +22,20 @@ const NAMES: &str = "coordinator.names";
 const MIN_STATIC: usize = 20;
 
 /// Why somebody is not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// There is no such token, or it counts no more.
     #[error("this token is unknown, revoked or expired; ask for another one: groundswell tokens create")]
     Unknown,
+    /// The agent was turned out.
+    #[error(
+        "agent {name} was revoked, and a token to join does not undo that; give it a certificate \
+         (groundswell certs agent {name}), or another name"
+    )]
+    Revoked {
+        /// Its name.
+        name: String,
+    },
     /// It allows something else.
     #[error("this token is for role {}; role {} is needed here", .has.name(), .needs.name())]
     Role {
@@ -82,6 +91,8 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     tokens: Tokens,
+    /// Those of [`Gate::passing_token`].
+    passing: Tokens,
     revoked: Revoked,
     stamps: [Option<(SystemTime, u64)>; 2],
 }
@@ -125,7 +136,12 @@ impl Gate {
 
     /// Whether there is any token that counts.
     pub fn has_tokens(&self) -> bool {
-        !self.statics.is_empty() || self.read().tokens.tokens.iter().any(crate::TokenEntry::counts)
+        !self.statics.is_empty() || self.read().tokens.tokens.iter().any(TokenEntry::counts)
+    }
+
+    /// Whether there was any token ever. Who has revoked all of them wants none to be made without being asked.
+    pub fn had_tokens(&self) -> bool {
+        !self.statics.is_empty() || self.read().stamps[0].is_some()
     }
 
     /// Makes a token.
@@ -138,6 +154,14 @@ impl Gate {
         Ok(token)
     }
 
+    /// Makes a token that counts for as long as this gate is there, and stands in no file.
+    pub fn passing_token(&self, role: Role) -> Token {
+        let token = Token::draw(role, self.fingerprint());
+        let entry = TokenEntry::of(&token, u64::MAX, None);
+        self.state.write().unwrap_or_else(PoisonError::into_inner).passing.tokens.push(entry);
+        token
+    }
+
     /// Looks whether tokens or revocations have changed since the last look.
     ///
     /// # Errors
@@ -147,9 +171,9 @@ impl Gate {
         if stamps == self.read().stamps {
             return Ok(());
         }
-        let state =
-            State { tokens: self.folder.json(tokens::FILE)?, revoked: self.folder.json(revoked::FILE)?, stamps };
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        let (tokens, revoked) = (self.folder.json(tokens::FILE)?, self.folder.json(revoked::FILE)?);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        (state.tokens, state.revoked, state.stamps) = (tokens, revoked, stamps);
         Ok(())
     }
 
@@ -176,7 +200,8 @@ impl Gate {
 
     fn known(&self, token: &Token) -> Option<Grant> {
         let state = self.read();
-        state.tokens.find(token, now_s()).map(|entry| Grant { by: entry.id.clone(), role: entry.role })
+        let entry = state.tokens.find(token, now_s()).or_else(|| state.passing.find(token, now_s()))?;
+        Some(Grant { by: entry.id.clone(), role: entry.role })
     }
 
     /// The same, for something that needs a role.
@@ -191,16 +216,23 @@ impl Gate {
     /// Whether the token of a grant still counts.
     pub fn still_counts(&self, grant: &Grant) -> bool {
         let is_static = self.statics.iter().any(|token| token.id == grant.by);
-        is_static || self.read().tokens.tokens.iter().any(|entry| entry.id == grant.by && entry.counts())
+        let state = self.read();
+        let mut entries = state.tokens.tokens.iter().chain(&state.passing.tokens);
+        is_static || entries.any(|entry| entry.id == grant.by && entry.counts())
     }
 
-    /// A certificate for an agent of that name: who has a token to join may have one.
+    /// A certificate for an agent of that name: who has a token to join may have one, unless an agent of that name was
+    /// revoked.
     ///
     /// # Errors
     /// When the token does not allow it (the inner one), or no certificate can be made.
     pub fn join(&self, token: &str, name: &str, request: &str) -> Result<Result<Issued, Denied>, AccessError> {
         if let Err(denied) = self.grant_for(token, Role::Join) {
             return Ok(Err(denied));
+        }
+        self.reload()?;
+        if self.read().revoked.agents.contains_key(name) {
+            return Ok(Err(Denied::Revoked { name: name.to_owned() }));
         }
         // Before the token is used up: a request that is none costs nothing.
         let issued = self.authority.sign_agent(name, request, Authority::AGENT_LIFETIME)?;

@@ -29,7 +29,8 @@ impl Revoked {
 }
 
 impl AccessFolder {
-    /// Makes every certificate count no more that an agent of that name has by now. One that it gets later counts.
+    /// Makes every certificate count no more that an agent of that name has by now. One that it is given later counts,
+    /// but a token to join gives it none ([`crate::Gate::join`]).
     ///
     /// # Errors
     /// When the file can't be changed.

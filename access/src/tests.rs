@@ -123,9 +123,11 @@ fn tokens_count_until_they_are_revoked_or_expire() {
 }
 
 #[test]
-fn a_revoked_agent_may_come_back_with_a_new_certificate() {
+fn a_revoked_agent_comes_back_with_a_new_certificate_but_not_with_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let gate = gate(folder.path());
+    let token = gate.create_token(NewToken { uses: Some(1), ..new(Role::Join) }).unwrap();
+    let request = Request::new().unwrap();
     let subject = gate.authority().issue_agent("a", HOUR).unwrap().subject().unwrap();
     assert!(!gate.is_revoked(&subject));
     gate.folder().revoke_agent("a").unwrap();
@@ -134,6 +136,38 @@ fn a_revoked_agent_may_come_back_with_a_new_certificate() {
     let later = Subject { issued_s: subject.issued_s + 2, ..subject.clone() };
     assert!(!gate.is_revoked(&later));
     assert!(!gate.is_revoked(&Subject { name: "b".to_owned(), ..subject }));
+    let refused = gate.join(&token.text(), "a", &request.pem).unwrap();
+    assert_eq!(refused.unwrap_err(), Denied::Revoked { name: "a".to_owned() });
+    assert!(gate.join(&token.text(), "b", &request.pem).unwrap().is_ok(), "nothing was used up");
+}
+
+#[test]
+fn a_passing_token_goes_with_its_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    let passing = {
+        let gate = gate(folder.path());
+        let passing = gate.passing_token(Role::Run);
+        let kept = gate.create_token(new(Role::View)).unwrap();
+        gate.reload().unwrap();
+        let grant = gate.grant(&passing.text()).unwrap();
+        assert!(grant.role == Role::Run && gate.still_counts(&grant), "after a change of the others, too");
+        assert!(gate.grant(&kept.text()).is_ok());
+        passing
+    };
+    let again = gate(folder.path());
+    assert_eq!(again.grant(&passing.text()), Err(Denied::Unknown));
+    assert!(!std::fs::read_to_string(folder.path().join("tokens.json")).unwrap().contains(&passing.id));
+}
+
+#[test]
+fn a_folder_without_tokens_that_count_is_not_one_without_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = gate(folder.path());
+    assert!(!first.had_tokens());
+    let token = first.create_token(new(Role::Admin)).unwrap();
+    first.folder().revoke_token(&token.id).unwrap();
+    let again = gate(folder.path());
+    assert!(again.had_tokens() && !again.has_tokens());
 }
 
 #[test]

@@ -56,6 +56,10 @@ impl Tokens {
 }
 
 impl TokenEntry {
+    pub(crate) fn of(token: &Token, expires_s: u64, uses_left: Option<u32>) -> Self {
+        TokenEntry { id: token.id.clone(), role: token.role, hash: hex(&token.hash()), expires_s, uses_left }
+    }
+
     /// Whether it still allows anything.
     pub fn counts(&self) -> bool {
         now_s() < self.expires_s && self.uses_left != Some(0)
@@ -70,13 +74,7 @@ impl AccessFolder {
     pub fn create_token(&self, new: NewToken, ca: Fingerprint) -> Result<Token, AccessError> {
         let token = Token::draw(new.role, ca);
         let expires_s = now_s().saturating_add(new.lifetime.as_secs());
-        let entry = TokenEntry {
-            id: token.id.clone(),
-            role: new.role,
-            hash: hex(&token.hash()),
-            expires_s,
-            uses_left: new.uses,
-        };
+        let entry = TokenEntry::of(&token, expires_s, new.uses);
         self.change(FILE, |tokens: &mut Tokens| {
             // Those that nobody can use any more; a day later nobody wonders about them either.
             tokens.tokens.retain(|entry| entry.expires_s.saturating_add(24 * 3_600) > now_s());

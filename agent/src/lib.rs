@@ -29,5 +29,6 @@ mod transport;
 pub use allow::{Allowlist, InvalidRule, Rule};
 pub use audit::Audit;
 pub use guard::Guard;
+pub use machine::raise_open_files;
 pub use preflight::{Forecast, foresee};
 pub use session::{AgentError, AgentOptions, Connect, Connecting, Limits, run, run_over};

@@ -123,7 +123,7 @@ pub(crate) fn thread_waited() -> Duration {
 }
 
 /// Allows this process as many open files as it may have, and says how many that is; none where there is no limit.
-pub(crate) fn raise_open_files() -> Option<u64> {
+pub fn raise_open_files() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
         return current;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use groundswell_scenario::PlanSource;
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::ALIVE;
 use crate::report::{Frame, FrameStep, Summary};
 
 /// Where the API lies.
@@ -182,6 +183,13 @@ pub struct AgentStatus {
     /// Most users that it takes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_users: Option<u32>,
+}
+
+impl AgentStatus {
+    /// Whether it is there, so that another one of its name is a mistake or no friend.
+    pub fn is_alive(&self) -> bool {
+        self.state != "away" && self.heard_s_ago < ALIVE.as_secs_f64()
+    }
 }
 
 /// First event of a run's stream: what the others are about.

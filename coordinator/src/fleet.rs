@@ -61,7 +61,7 @@ pub struct Agent {
 /// Greatest weight of an agent.
 pub const MOST_WEIGHT: u32 = 100;
 /// An agent that was heard so recently is alive: another one of its name is a mistake of its user.
-const ALIVE: Duration = Duration::from_secs(3);
+pub(crate) const ALIVE: Duration = Duration::from_secs(3);
 
 /// Why an agent can't join.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ mod allow;
 mod api;
 mod autobahn;
 mod bad_input;
+mod browsers;
 mod cluster;
 mod compare;
 mod containers;
@@ -41,6 +42,10 @@ type Test = fn() -> anyhow::Result<()>;
 const BROWSER: &[Tool] = &[Tool::Chromium, Tool::Python("playwright")];
 
 const TESTS: &[(&str, &[Tool], Test)] = &[
+    ("browsers::a_login_is_a_cookie", &[], browsers::a_login_is_a_cookie),
+    ("browsers::a_person_logs_in", BROWSER, browsers::a_person_logs_in),
+    ("browsers::pages_of_elsewhere", &[], browsers::pages_of_elsewhere),
+    ("browsers::who_guesses_waits", &[], browsers::who_guesses_waits),
     ("cluster::requests_in_the_access_log_equal_issued", &[Tool::Nginx], cluster::access_log_equals_issued),
     ("cluster::one_agent_and_four_offer_the_same", &[Tool::Nginx], cluster::one_agent_and_four_offer_the_same),
     (
@@ -131,8 +136,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("security::agents_join_with_a_token", &[], security::agents_join_with_a_token),
     ("security::tokens_of_files", &[], security::tokens_of_files),
     ("security::people_need_a_token", &[], security::people_need_a_token),
-    ("security::browsers", &[], security::browsers),
-    ("security::a_person_logs_in", BROWSER, security::a_person_logs_in),
+    ("security::no_tokens_unasked", &[], security::no_tokens_unasked),
     ("security::secrets_stay_secret", &[], security::secrets_stay_secret),
     ("security::open_is_said", &[], security::open_is_said),
     ("security::a_run_that_others_join", &[], security::a_run_that_others_join),

@@ -1,4 +1,4 @@
-//! Who gets in: agents by certificate, people by token, browsers from nowhere else. Rows 62, 63 and 75 of the fault matrix.
+//! Who gets in: agents by certificate, people by token. Rows 62, 63 and 74 of the fault matrix.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -14,18 +14,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
-use crate::dashboard::{browser, ends_well, pictures};
-use crate::harness::{Api, Daemon, Finished, Groundswell, Report, demo_target, folder, join_with, write};
+use crate::harness::{Api, Daemon, Finished, Groundswell, Report, demo_target, join_with, write};
 
 /// A coordinator that lets in only whom it knows, with its folder.
-struct Guarded {
+pub(crate) struct Guarded {
     daemon: Daemon,
-    url: String,
+    pub(crate) url: String,
     folder: TempDir,
 }
 
 impl Guarded {
-    fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start() -> anyhow::Result<Self> {
         Self::start_with(&[])
     }
 
@@ -51,7 +50,7 @@ impl Guarded {
         Groundswell::new([arguments, &["--access", &access]].concat()).finish()
     }
 
-    fn token(&self, role: &str, more: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn token(&self, role: &str, more: &[&str]) -> anyhow::Result<String> {
         let created = self.command(&[&["tokens", "create", role], more].concat())?;
         ensure!(created.code == Some(0), "{created:?}");
         Ok(created.stdout.trim().to_owned())
@@ -112,6 +111,11 @@ pub(crate) fn agents_need_a_certificate() -> anyhow::Result<()> {
     ensure!(running.wait()? == Some(2) && running.said().contains("revoked"), "{}", running.said());
     let revoked = guarded.says("a", Some(&identity))?;
     ensure!(revoked.code() == Code::Unauthenticated && revoked.message().contains("revoked"), "{revoked:?}");
+    let join = guarded.token("join", &[])?;
+    let again = agent(&guarded.url, "a", &["--join", &join]).finish()?;
+    ensure!(again.code == Some(2) && again.stderr.contains("groundswell certs agent a"), "{again:?}");
+    let anew = guarded.identity("a", &[])?;
+    ensure!(guarded.says("a", Some(&anew))?.code() == Code::Ok, "a new certificate of the coordinator's user");
     Ok(())
 }
 
@@ -122,6 +126,8 @@ pub(crate) fn agents_join_with_a_token() -> anyhow::Result<()> {
     let kept = guarded.folder.path().join("kept").display().to_string();
     let mut first = agent(&guarded.url, "first", &["--join", &once, "--identity", &kept]).start("first")?;
     first.wait_for("joined")?;
+    let posing = agent(&guarded.url, "first", &["--join", &guarded.token("join", &[])?]).finish()?;
+    ensure!(posing.code == Some(2) && posing.stderr.contains("already there"), "{posing:?}");
     let second = agent(&guarded.url, "second", &["--join", &once]).finish()?;
     ensure!(second.code == Some(2) && second.stderr.contains("unknown, revoked or expired"), "{second:?}");
     // Started again, it has its certificate.
@@ -146,6 +152,23 @@ pub(crate) fn agents_join_with_a_token() -> anyhow::Result<()> {
     }
     let readable = agent("http://192.0.2.77:7710", "x", &[]).finish()?;
     ensure!(readable.code == Some(2) && readable.stderr.contains("--insecure"), "{readable:?}");
+    Ok(())
+}
+
+/// Whoever made every token count no more gets none that was not asked for.
+pub(crate) fn no_tokens_unasked() -> anyhow::Result<()> {
+    let guarded = Guarded::start()?;
+    let listed = guarded.command(&["tokens", "list"])?.stdout;
+    let ids: Vec<&str> = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    ensure!(ids.len() == 2, "the tokens of the first start: {listed}");
+    for id in ids {
+        ensure!(guarded.command(&["tokens", "revoke", id])?.code == Some(0), "{id}");
+    }
+    let Guarded { daemon, folder, .. } = guarded;
+    drop(daemon);
+    let mut again = Guarded::start_in(folder, &[], &[], &[])?;
+    let said = again.daemon.said();
+    ensure!(said.contains("groundswell tokens create admin") && !said.contains("gs.admin"), "{said}");
     Ok(())
 }
 
@@ -353,63 +376,6 @@ fn files(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-/// Row 75: pages of elsewhere and names that somebody points here change nothing and read nothing; a login gives a cookie
-/// that no script reads, and can't be guessed at.
-pub(crate) fn browsers() -> anyhow::Result<()> {
-    let guarded = Guarded::start()?;
-    let run = guarded.token("run", &[])?;
-    let api = Api::with_token(&guarded.url, &run)?;
-    let nobody = api.as_other(None);
-    let login = |token: &str| nobody.post("/login", Some(&json!({ "token": token })));
-    let entered = login(&run)?;
-    let cookie = entered.headers.get("set-cookie").context("no cookie")?.clone();
-    for wanted in ["__Host-", "; Secure", "; HttpOnly", "; SameSite=Strict", "; Path=/"] {
-        ensure!(cookie.contains(wanted), "{wanted} is not in {cookie}");
-    }
-    ensure!(!cookie.contains(&run), "the token stands in the cookie");
-    let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-    let with = |method: &str, path: &str, more: &[(&str, &str)]| {
-        nobody.raw(method, path, &[&[("cookie", cookie.as_str())][..], more].concat(), b"")
-    };
-    ensure!(with("GET", "/api/v1/runs", &[])?.status == 200, "with the cookie");
-    ensure!(with("GET", "/api/v1/session", &[])?.json()? == json!({ "open": false, "role": "run" }), "who am I");
-    let own = guarded.url.clone();
-    ensure!(with("POST", "/api/v1/runs/x/cancel", &[("origin", &own)])?.status == 404, "its own page");
-    for origin in ["https://evil.example", "null", &own.replace("https", "gopher").replace("127.0.0.1", "127.0.0.2")] {
-        let cross = with("POST", "/api/v1/runs/x/cancel", &[("origin", origin)])?;
-        ensure!(cross.problem(403)?.contains("a page of"), "{origin}: {cross:?}");
-    }
-    ensure!(with("GET", "/api/v1/runs", &[("host", "evil.example:7710")])?.status == 421, "a rebound name");
-    ensure!(with("POST", "/api/v1/logout", &[("origin", &own)])?.status == 204, "logged out");
-    ensure!(with("GET", "/api/v1/runs", &[])?.status == 401, "after the logout");
-    let mut refused = Vec::new();
-    for _ in 0..12 {
-        refused.push(login("gs.admin.00000000.nonsense.nonsense")?.status);
-    }
-    ensure!(refused[0] == 401 && refused[11] == 429, "{refused:?}");
-    ensure!(login(&run)?.status == 429, "who guesses has to wait");
-    ensure!(api.get("/runs")?.status == 200, "a token that counts is not locked out");
-
-    // The same for a coordinator of one's own machine, which wants no token.
-    let (_open, url) = crate::harness::serve()?;
-    let open = Api::of(&url)?;
-    let rebound = [("host", "evil.example"), ("content-type", "application/json")];
-    ensure!(open.raw("POST", "/api/v1/runs", &rebound, b"{}")?.status == 421, "a rebound name");
-    ensure!(open.raw("GET", "/api/v1/runs", &rebound, b"")?.status == 421, "a rebound name reads");
-    let cross = open.raw("POST", "/api/v1/runs", &[("origin", "http://evil.example")], b"{}")?;
-    ensure!(cross.problem(403)?.contains("evil.example"), "{cross:?}");
-    ensure!(open.raw("GET", "/api/v1/runs/x/cancel", &[], b"")?.status == 405, "nothing changes by GET");
-    Ok(())
-}
-
-/// The dashboard in a browser.
-pub(crate) fn a_person_logs_in() -> anyhow::Result<()> {
-    let guarded = Guarded::start()?;
-    let view = guarded.token("view", &[])?;
-    let temporary = folder()?;
-    ends_well(browser("login", &guarded.url, &view, &pictures(temporary.path())?)?)
-}
-
 /// An open address without TLS has to be wanted, and stands in the report.
 pub(crate) fn open_is_said() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -446,8 +412,9 @@ pub(crate) fn a_run_that_others_join() -> anyhow::Result<()> {
     let (_target, target) = demo_target()?;
     let plan = write(folder.path(), "plan.yaml", &PLAN.replace("TARGET", &target))?.display().to_string();
     let out = folder.path().join("report.json").display().to_string();
-    let arguments =
-        ["run", &plan, "--listen", "0.0.0.0:0", "--wait-agents", "1", "--agents", "1", "--plain", "--out", &out];
+    let data = folder.path().join("data").display().to_string();
+    let arguments = ["run", &plan, "--listen", "0.0.0.0:0", "--wait-agents", "1", "--agents", "1", "--data-dir", &data];
+    let arguments = [&arguments[..], &["--plain", "--out", &out]].concat();
     let mut run = Groundswell::new(arguments).start("run")?;
     let line = run.wait_for("waiting for 1 agents: ")?;
     let words: Vec<&str> = line.split("groundswell ").nth(1).context("no command")?.split(' ').collect();
@@ -459,6 +426,8 @@ pub(crate) fn a_run_that_others_join() -> anyhow::Result<()> {
     let names: Vec<&str> =
         report["agents"].as_array().context("no agents")?.iter().filter_map(|agent| agent["name"].as_str()).collect();
     ensure!(names.contains(&"elsewhere") && names.len() == 2, "{names:?}");
+    let left = Groundswell::new(["tokens", "list", "--data-dir", &data]).finish()?;
+    ensure!(left.code == Some(0) && left.stdout.lines().count() == 1, "tokens outlive their run: {left:?}");
     ensure!(
         report["warnings"].as_array().is_some_and(|all| all.iter().all(|warning| warning["code"] != "insecure")),
         "{report}"

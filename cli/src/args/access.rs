@@ -122,7 +122,8 @@ pub enum CertsAction {
         #[command(flatten)]
         access: AccessArgs,
     },
-    /// Make every certificate that an agent has by now count no more; a running coordinator ends its session
+    /// Make every certificate that an agent has by now count no more; a running coordinator ends its session, and no token to
+    /// join brings that name back
     Revoke {
         /// The agent's name
         name: String,

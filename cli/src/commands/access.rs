@@ -12,8 +12,8 @@ use groundswell_coordinator::server::Door;
 use groundswell_coordinator::store::Location;
 
 use super::store;
-use crate::Failure;
 use crate::args::{AccessArgs, DoorArgs};
+use crate::{Failure, output};
 
 /// A token that a coordinator prints at its first start, for the agents that join then.
 const JOIN_LIFETIME: Duration = Duration::from_secs(3_600);
@@ -105,9 +105,13 @@ fn hostname() -> Option<String> {
     (is_one && !name.is_empty() && name != "(none)").then_some(name)
 }
 
-/// The tokens of a coordinator's first start: to join, and for whoever started it. None where there are some already.
+/// The tokens of a coordinator's first start: to join, and for whoever started it. None at a later one, also where no token
+/// counts any more: that may be what somebody wants.
 pub(super) fn first_tokens(gate: &Gate) -> Result<Option<(String, String)>, Failure> {
-    if gate.has_tokens() {
+    if gate.had_tokens() {
+        if !gate.has_tokens() {
+            output::note("no token counts any more; make one: groundswell tokens create admin");
+        }
         return Ok(None);
     }
     let make = |role, lifetime| gate.create_token(NewToken { role, lifetime, uses: None }).map_err(Failure::usage);

@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use groundswell_access::{Authority, NewToken, Role, Secrets, Trust, client_config};
+use groundswell_access::{Authority, Role, Secrets, Trust, client_config};
 use groundswell_agent::{AgentOptions, Allowlist, Guard, Limits};
 use groundswell_coordinator::server::{Door, ServerOptions};
 use groundswell_demo_target::DemoTargetOptions;
@@ -19,9 +18,6 @@ use super::{access, bind, cores, runtime, store};
 use crate::args::RunArgs;
 use crate::client::{Reach, on_this_machine};
 use crate::{Failure, output};
-
-/// For how long the tokens of one run count.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What runs beside this command in the same process: coordinator, agents, demo target. Each has its own thread.
 #[derive(Default)]
@@ -114,8 +110,7 @@ impl Company {
             Door::Local => (format!("http://{address}"), String::new()),
             Door::Open => (format!("http://{address}"), " --insecure".to_owned()),
             Door::Gate(gate) => {
-                let join = NewToken { role: Role::Join, lifetime: TOKEN_LIFETIME, uses: None };
-                let token = gate.create_token(join).map_err(Failure::usage)?;
+                let token = gate.passing_token(Role::Join);
                 (format!("https://{}", access::shown(&args.door, address)), format!(" --join {}", token.text()))
             }
         };
@@ -179,8 +174,7 @@ fn within(door: &Door, address: SocketAddr) -> Result<Reach, Failure> {
     let Door::Gate(gate) = door else {
         return Ok(Reach { within_process: true, insecure: true, ..Reach::at(&format!("http://{address}")) });
     };
-    let of_this_run = NewToken { role: Role::Run, lifetime: TOKEN_LIFETIME, uses: None };
-    let token = gate.create_token(of_this_run).map_err(Failure::usage)?;
+    let token = gate.passing_token(Role::Run);
     Ok(Reach {
         token: Some(token.text()),
         trust: Some(Trust::Fingerprint(token.ca)),

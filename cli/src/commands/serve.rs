@@ -15,6 +15,8 @@ use crate::{Exit, Failure, Outcome, output};
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let otlp = args.otlp.url.as_deref().map(|url| OtlpTarget::new(url, Duration::from_millis(args.otlp.interval_ms)));
     let otlp = otlp.transpose().map_err(Failure::usage)?;
+    // Each connection is one.
+    groundswell_agent::raise_open_files();
     runtime()?.block_on(async {
         let listener = bind(args.listen, "--listen").await?;
         let (location, store) = store::open(&args.store).await?;

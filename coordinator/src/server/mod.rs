@@ -184,7 +184,8 @@ where
     let agents = AgentServiceServer::new(services.clone())
         .max_decoding_message_size(MAX_AGENT_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_PLAN_MESSAGE_BYTES);
-    let routes = Routes::new(agents).into_axum_router().merge(http::router(services)).fallback(http::not_found);
+    let agents = http::for_agents(Routes::new(agents).into_axum_router());
+    let routes = agents.merge(http::router(services)).fallback(http::not_found);
     let server = Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(MAX_STREAMS)

@@ -1,9 +1,10 @@
 //! More sessions than usual, and such that say nothing.
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use groundswell_proto::v1::AgentMessage;
 use groundswell_proto::v1::Hello;
 use groundswell_proto::v1::agent_message::Kind as Say;
@@ -63,7 +64,11 @@ pub(crate) fn streams_without_a_word() -> anyhow::Result<()> {
     let runtime = runtime()?;
     let (coordinator, url) = serve()?;
     let address = url.trim_start_matches("http://");
-    let silent: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    let mut silent: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    // Half of them begin what could be HTTP/2, and say no more.
+    for stream in silent.iter_mut().skip(100) {
+        stream.write_all(b"PRI * HTTP/2.0")?;
+    }
     let refusals = runtime.block_on(async {
         let mut waiting = JoinSet::new();
         for nth in 0..120 {
@@ -81,7 +86,14 @@ pub(crate) fn streams_without_a_word() -> anyhow::Result<()> {
     ensure!(refusal.code() == Code::OutOfRange, "{refusal:?}");
     let peak = coordinator.peak_memory_kib()?;
     ensure!(peak < MOST_MEMORY_KIB, "the coordinator took {peak} KiB");
-    drop(silent);
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            other => bail!("a connection that says nothing stays: {other:?}"),
+        }
+    }
     agent(&url, "b", None)?;
     Ok(())
 }

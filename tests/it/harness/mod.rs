@@ -12,7 +12,7 @@ mod recorder;
 mod report;
 mod servers;
 
-pub(crate) use api::Api;
+pub(crate) use api::{Answer, Api};
 pub(crate) use by_hand::{ByHand, join, join_with, measured};
 pub(crate) use groups::CpuGroup;
 pub(crate) use namespace::{Namespace, To};

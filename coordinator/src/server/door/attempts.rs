@@ -28,7 +28,7 @@ impl Attempts {
     /// # Errors
     /// Has that time.
     pub(in crate::server) fn may_try(&self, address: Option<IpAddr>) -> Result<(), Duration> {
-        let Some(address) = address else { return Ok(()) };
+        let Some(address) = address.map(network) else { return Ok(()) };
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get(&address) {
             Some((since, count)) if *count >= LIMIT && since.elapsed() < WINDOW => {
@@ -39,7 +39,7 @@ impl Attempts {
     }
 
     pub(in crate::server) fn failed(&self, address: Option<IpAddr>) {
-        let Some(address) = address else { return };
+        let Some(address) = address.map(network) else { return };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= MAX_ADDRESSES {
             failures.retain(|_, (since, _)| since.elapsed() < WINDOW);
@@ -68,8 +68,18 @@ impl Attempts {
     }
 }
 
+/// What counts as one address: of IPv6 the network, of which a single machine has every address.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -82,6 +92,15 @@ mod tests {
         }
         assert!(attempts.may_try(one).is_err());
         assert!(attempts.may_try(other).is_ok());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:0:7::1"), of("2001:db8:0:7:ffff::2"));
+        assert_ne!(of("2001:db8:0:7::1"), of("2001:db8:0:8::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use groundswell_access::{AccessError, Subject};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
+use super::strangers::{Place, Strangers};
 use super::{Door, Peer};
 
 /// Most connections at a time: an agent has two. More wait to be accepted.
@@ -25,6 +26,10 @@ const MAX_CONNECTIONS: usize = 20_000;
 const MAX_HANDSHAKES: usize = 512;
 /// A handshake may take so long.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// After so long a connection has to have said enough to tell HTTP/2 from HTTP/1.1; hyper has deadlines for what follows.
+const FIRST_WORDS_LIMIT: Duration = Duration::from_secs(10);
+/// With so many bytes that can be told: the length of HTTP/2's preface (RFC 9113, 3.4).
+const FIRST_WORDS: usize = 24;
 /// After a connection could not be accepted, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepted connections that the server has not taken.
@@ -34,7 +39,11 @@ const QUEUE: usize = 64;
 pub(in crate::server) struct Connection {
     stream: Stream,
     peer: Peer,
+    /// What it still has to say until when.
+    first_words: Option<(usize, Pin<Box<Sleep>>)>,
     _counted: OwnedSemaphorePermit,
+    /// Of those from its address, unless it is an agent's.
+    _place: Option<Place>,
 }
 
 enum Stream {
@@ -56,23 +65,19 @@ pub(in crate::server) fn listen(
         Door::Local | Door::Open => None,
     };
     let (accepted, connections) = mpsc::channel(QUEUE);
+    let entrance = Entrance { accepted: accepted.clone(), shaking: Arc::new(Semaphore::new(MAX_HANDSHAKES)) };
     let of_handshakes = tasks.clone();
     tasks.spawn(async move {
         tokio::select! {
-            () = accept_all(listener, tls, accepted.clone(), of_handshakes) => {}
+            () = accept_all(listener, tls, entrance, of_handshakes) => {}
             () = accepted.closed() => {}
         }
     });
     Ok(ReceiverStream::new(connections))
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    accepted: mpsc::Sender<io::Result<Connection>>,
-    tasks: TaskTracker,
-) {
-    let (all, shaking) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
+async fn accept_all(listener: TcpListener, tls: Option<TlsAcceptor>, entrance: Entrance, tasks: TaskTracker) {
+    let (all, strangers) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Strangers::default());
     loop {
         let Ok(counted) = all.clone().acquire_owned().await else { return };
         let (stream, address) = match listener.accept().await {
@@ -87,33 +92,61 @@ async fn accept_all(
         let _ = stream.set_nodelay(true);
         let peer = Peer { address: Some(address), agent: None };
         let Some(tls) = tls.clone() else {
-            let connection = Connection { stream: Stream::Plain(stream), peer, _counted: counted };
-            if accepted.send(Ok(connection)).await.is_err() {
+            let connection = Connection::new(Stream::Plain(stream), peer, counted, None);
+            if entrance.accepted.send(Ok(connection)).await.is_err() {
                 return;
             }
             continue;
         };
-        let Ok(shaken) = shaking.clone().acquire_owned().await else { return };
-        let accepted = accepted.clone();
+        let Some(place) = strangers.place_for(address.ip()) else {
+            tracing::debug!(from = %address, "too many connections without a certificate from there");
+            continue;
+        };
+        let entrance = entrance.clone();
         tasks.spawn(async move {
-            let shaken_hands = tokio::select! {
-                shaken_hands = timeout(HANDSHAKE_LIMIT, tls.accept(stream)) => shaken_hands,
+            tokio::select! {
+                () = entrance.shake_hands(tls, stream, peer, counted, place) => {}
                 // The server ends.
-                () = accepted.closed() => return,
-            };
-            drop(shaken);
-            match shaken_hands {
-                Ok(Ok(stream)) => {
-                    let agent = agent_of(&stream);
-                    let stream = Stream::Tls(Box::new(stream));
-                    let _ =
-                        accepted.send(Ok(Connection { stream, peer: Peer { agent, ..peer }, _counted: counted })).await;
-                }
-                // Scanners, browsers that ask first, agents with old certificates: their side says why.
-                Ok(Err(error)) => tracing::debug!(from = %address, %error, "a handshake failed"),
-                Err(_) => tracing::debug!(from = %address, "a handshake took too long"),
+                () = entrance.accepted.closed() => {}
             }
         });
+    }
+}
+
+/// Where connections come in.
+#[derive(Clone)]
+struct Entrance {
+    accepted: mpsc::Sender<io::Result<Connection>>,
+    shaking: Arc<Semaphore>,
+}
+
+impl Entrance {
+    async fn shake_hands(
+        &self,
+        tls: TlsAcceptor,
+        stream: TcpStream,
+        peer: Peer,
+        counted: OwnedSemaphorePermit,
+        place: Place,
+    ) {
+        let shaking = async {
+            // Who says nothing keeps nobody else from it.
+            stream.readable().await?;
+            let _one_of_few = self.shaking.acquire().await.map_err(io::Error::other)?;
+            tls.accept(stream).await
+        };
+        match timeout(HANDSHAKE_LIMIT, shaking).await {
+            Ok(Ok(stream)) => {
+                let agent = agent_of(&stream);
+                let place = Some(place).filter(|_| agent.is_none());
+                let stream = Stream::Tls(Box::new(stream));
+                let connection = Connection::new(stream, Peer { agent, ..peer }, counted, place);
+                let _ = self.accepted.send(Ok(connection)).await;
+            }
+            // Scanners, browsers that ask first, agents with old certificates: their side says why.
+            Ok(Err(error)) => tracing::debug!(from = ?peer.address, %error, "a handshake failed"),
+            Err(_) => tracing::debug!(from = ?peer.address, "a handshake took too long"),
+        }
     }
 }
 
@@ -122,6 +155,29 @@ fn agent_of(stream: &TlsStream<TcpStream>) -> Option<Arc<Subject>> {
     let (_, connection) = stream.get_ref();
     let certificate = connection.peer_certificates()?.first()?;
     Subject::of(certificate).ok().map(Arc::new)
+}
+
+impl Connection {
+    fn new(stream: Stream, peer: Peer, counted: OwnedSemaphorePermit, place: Option<Place>) -> Self {
+        let first_words = Some((FIRST_WORDS, Box::pin(sleep(FIRST_WORDS_LIMIT))));
+        Connection { stream, peer, first_words, _counted: counted, _place: place }
+    }
+
+    /// Whether its time is over, when nothing came; what came, when something did.
+    fn hear(&mut self, context: &mut Context<'_>, came: Option<usize>) -> io::Result<()> {
+        let Some((left, deadline)) = &mut self.first_words else { return Ok(()) };
+        match came {
+            // The end of the connection says all there is.
+            Some(0) => self.first_words = None,
+            Some(bytes) if bytes >= *left => self.first_words = None,
+            Some(bytes) => *left -= bytes,
+            None if deadline.as_mut().poll(context).is_ready() => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it says nothing"));
+            }
+            None => {}
+        }
+        Ok(())
+    }
 }
 
 impl Connected for Connection {
@@ -138,9 +194,19 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buffer.filled().len();
+        let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        let came = match read {
+            Poll::Ready(Ok(())) => Some(buffer.filled().len().saturating_sub(before)),
+            Poll::Ready(Err(_)) => return read,
+            Poll::Pending => None,
+        };
+        match self.hear(context, came) {
+            Ok(()) => read,
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - `listen`: connections, with TLS where there is a gate
+//! - `strangers`: how many of them one address may have
 //! - `sessions`: browsers that have logged in
 //! - `attempts`: how often somebody may try
 //! - `hosts`: under which names a browser may reach it
@@ -12,12 +13,13 @@ mod audit;
 mod hosts;
 mod listen;
 mod sessions;
+mod strangers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_access::{Gate, Subject};
+use groundswell_access::{Denied, Gate, Grant, Subject, Token};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -62,10 +64,18 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// By what attempts are counted.
+    /// Where it comes from.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip().to_canonical())
     }
+}
+
+/// Why a token is not taken.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Denied(Denied),
+    /// It was not looked at: wait so long.
+    TooMany(Duration),
 }
 
 /// What the server knows of who gets in.
@@ -98,6 +108,22 @@ impl Doorkeeper {
             Door::Gate(gate) => Some(gate),
             Door::Local | Door::Open => None,
         }
+    }
+
+    /// Tries a token. Who has tried too many that count for nothing has to wait; one that a coordinator made is looked at all
+    /// the same, since nobody can guess it, and others behind the same address shall not be locked out.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub(super) fn grant(&self, gate: &Gate, peer: &Peer, token: &str) -> Result<Grant, Refusal> {
+        let waits = self.attempts.may_try(peer.ip()).err();
+        if let Some(wait) = waits.filter(|_| Token::parse(token).is_err()) {
+            return Err(Refusal::TooMany(wait));
+        }
+        gate.grant(token).map_err(|denied| {
+            self.attempts.failed(peer.ip());
+            waits.map_or(Refusal::Denied(denied), Refusal::TooMany)
+        })
     }
 
     /// Lets an agent in: the name in its certificate is its name, whatever it says. None where everybody gets in.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use groundswell_access::{Gate, Grant, Role};
@@ -17,6 +17,15 @@ use crate::api::PREFIX;
 
 /// A request that changes something has to be there, and answered, after so long.
 const CHANGE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Agents speak HTTP/2 and say no origin. A page can't speak HTTP/2 without TLS, and a browser says where it is from: without
+/// this, any page could join the coordinator of its reader's machine, where no certificate is asked for.
+pub(super) async fn no_browser(request: Request, next: Next) -> Response {
+    if request.version() == Version::HTTP_2 && !request.headers().contains_key(header::ORIGIN) {
+        return next.run(request).await;
+    }
+    Problem::new(StatusCode::FORBIDDEN, "only agents call this, over HTTP/2 and from no page").into_response()
+}
 
 /// Answers those who may not get further.
 pub(super) async fn guard(State(doorkeeper): State<Doorkeeper>, mut request: Request, next: Next) -> Response {
@@ -53,7 +62,7 @@ fn checked(doorkeeper: &Doorkeeper, request: &Request) -> Result<Option<Grant>, 
         ));
     }
     if !changes_nothing(request.method()) {
-        same_origin(request.headers(), host)?;
+        same_origin(request.headers(), host, doorkeeper.gate().is_some())?;
     }
     let Some(gate) = doorkeeper.gate() else { return Ok(None) };
     match needed(request.method(), request.uri().path()) {
@@ -68,12 +77,15 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(Authority::as_str).or(of_header)
 }
 
-/// A page of elsewhere changes nothing here: a browser says where a request that could comes from (Fetch, 3.2).
-fn same_origin(headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
+/// A page of elsewhere changes nothing here: a browser says where a request that could comes from (Fetch, 3.2). Where the
+/// coordinator has TLS, a page that came without is of elsewhere.
+fn same_origin(headers: &HeaderMap, host: Option<&str>, has_tls: bool) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
-    let of_origin = origin.split_once("://").map(|(_, rest)| rest);
-    if of_origin.is_some() && of_origin == host {
+    if let Some((scheme, of_origin)) = origin.split_once("://")
+        && Some(of_origin) == host
+        && (scheme == "https" || !has_tls)
+    {
         return Ok(());
     }
     let origin: String = origin.chars().take(100).collect();
@@ -98,17 +110,21 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
 }
 
 fn allowed(doorkeeper: &Doorkeeper, gate: &Gate, request: &Request, needs: Role) -> Result<Grant, Problem> {
+    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     let grant = match bearer(request.headers()) {
-        Some(token) => gate.grant(token).map_err(|denied| denied.to_string()),
-        None => session(doorkeeper, gate, request.headers())
-            .ok_or_else(|| "a token is needed: GROUNDSWELL_TOKEN, or Authorization: Bearer".to_owned()),
+        Some(token) => doorkeeper.grant(gate, &peer, token).map_err(Problem::from),
+        None => session(doorkeeper, gate, request.headers()).ok_or_else(|| {
+            Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "a token is needed: GROUNDSWELL_TOKEN, or Authorization: Bearer".to_owned(),
+            )
+        }),
     };
-    let grant = grant.map_err(|why| {
+    let grant = grant.inspect_err(|_| {
         if let Some(suppressed) = doorkeeper.attempts.may_be_told() {
-            let from = request.extensions().get().and_then(Peer::ip);
-            tracing::warn!(?from, path = request.uri().path(), suppressed, "somebody without a token is not let in");
+            let path = request.uri().path();
+            tracing::warn!(from = ?peer.ip(), path, suppressed, "somebody without a token is not let in");
         }
-        Problem::new(StatusCode::UNAUTHORIZED, why)
     })?;
     if !grant.role.covers(needs) {
         let (has, needs) = (grant.role.name(), needs.name());

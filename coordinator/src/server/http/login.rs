@@ -4,17 +4,17 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use groundswell_access::{AccessError, Denied, Role};
+use groundswell_access::{AccessError, Denied, Gate, Grant, Role};
 use groundswell_proto::limits::MAX_NAME_BYTES;
 use serde_json::json;
 
 use super::super::Services;
-use super::super::door::{LIFETIME, Peer};
+use super::super::door::{LIFETIME, Peer, Refusal};
 use super::guard::{bearer, is_open, session};
 use super::problem::{Json, Problem};
 use super::who::Who;
 use crate::api::{Certificate, Join, Login, Session};
-use crate::fleet::check_name;
+use crate::fleet::{JoinError, check_name};
 
 /// A browser sends a cookie of such a name only over TLS, only here, and takes it from nobody else (RFC 6265bis, 4.1.3.2).
 const COOKIE: &str = "__Host-groundswell";
@@ -35,7 +35,7 @@ pub(super) async fn login(
     let Some(gate) = services.doorkeeper.gate() else {
         return Ok(Answer(Session { open: true, role: Some(Role::Admin.name().to_owned()) }).into_response());
     };
-    let granted = tried(&services, &who.peer, || gate.grant_for(&login.token, Role::View))?;
+    let granted = granted(&services, gate, &who.peer, &login.token, Role::View)?;
     services.doorkeeper.audit.say(&granted.by, who.peer.address, "logged in", &json!({ "role": granted.role.name() }));
     let role = granted.role.name().to_owned();
     let id = services.doorkeeper.sessions.begin(granted);
@@ -52,16 +52,25 @@ pub(super) async fn logout(State(services): State<Services>, headers: HeaderMap)
 }
 
 /// Who asks.
-pub(super) async fn whoami(State(services): State<Services>, headers: HeaderMap) -> Answer<Session> {
-    let open = is_open(&services.doorkeeper.door);
-    let role = match services.doorkeeper.gate() {
-        None => Some(Role::Admin),
-        Some(gate) => {
-            let by_token = bearer(&headers).and_then(|token| gate.grant(token).ok());
-            by_token.or_else(|| session(&services.doorkeeper, gate, &headers)).map(|grant| grant.role)
-        }
+pub(super) async fn whoami(
+    State(services): State<Services>,
+    who: Who,
+    headers: HeaderMap,
+) -> Result<Answer<Session>, Problem> {
+    let doorkeeper = &services.doorkeeper;
+    let grant = |gate| match bearer(&headers) {
+        None => Ok(session(doorkeeper, gate, &headers)),
+        Some(token) => match doorkeeper.grant(gate, &who.peer, token) {
+            Ok(grant) => Ok(Some(grant)),
+            Err(Refusal::Denied(_)) => Ok(None),
+            Err(too_many @ Refusal::TooMany(_)) => Err(Problem::from(too_many)),
+        },
     };
-    Answer(Session { open, role: role.map(|role| role.name().to_owned()) })
+    let role = match doorkeeper.gate() {
+        None => Some(Role::Admin),
+        Some(gate) => grant(gate)?.map(|grant| grant.role),
+    };
+    Ok(Answer(Session { open: is_open(&doorkeeper.door), role: role.map(|role| role.name().to_owned()) }))
 }
 
 /// Gives an agent a certificate.
@@ -79,33 +88,44 @@ pub(super) async fn join(
     };
     check_name(&join.name, MAX_NAME_BYTES).map_err(|error| Problem::bad_request(error.to_string()))?;
     let token = bearer(&headers).unwrap_or_default();
-    services.doorkeeper.attempts.may_try(who.peer.ip()).map_err(too_many)?;
+    granted(&services, gate, &who.peer, token, Role::Join)?;
+    if services.present().await?.agents.iter().any(|agent| agent.name == join.name && agent.is_alive()) {
+        return Err(Problem::new(StatusCode::CONFLICT, JoinError::NameTaken(join.name).to_string()));
+    }
     let issued = gate.join(token, &join.name, &join.request).map_err(|error| match error {
         AccessError::Certificate { .. } => Problem::bad_request(error.to_string()),
         _ => Problem::internal(error.to_string()),
     })?;
-    let issued = tried(&services, &who.peer, || issued)?;
+    let issued = issued.map_err(Refusal::Denied)?;
     services.doorkeeper.audit.say("join token", who.peer.address, "joined", &json!({ "agent": join.name }));
     Ok(Answer(Certificate { certificate: issued.certificate, ca: issued.ca }))
 }
 
-/// Tries a token, unless too many were tried from there.
-fn tried<T>(services: &Services, peer: &Peer, attempt: impl FnOnce() -> Result<T, Denied>) -> Result<T, Problem> {
-    let attempts = &services.doorkeeper.attempts;
-    attempts.may_try(peer.ip()).map_err(too_many)?;
-    attempt().map_err(|denied| {
-        attempts.failed(peer.ip());
-        let status = match denied {
-            Denied::Unknown => StatusCode::UNAUTHORIZED,
-            Denied::Role { .. } => StatusCode::FORBIDDEN,
-        };
-        Problem::new(status, denied.to_string())
-    })
+/// What a token allows, if it allows what is needed.
+fn granted(services: &Services, gate: &Gate, peer: &Peer, token: &str, needs: Role) -> Result<Grant, Problem> {
+    let grant = services.doorkeeper.grant(gate, peer, token)?;
+    if grant.role.covers(needs) {
+        return Ok(grant);
+    }
+    Err(Refusal::Denied(Denied::Role { has: grant.role, needs }).into())
 }
 
-fn too_many(wait: std::time::Duration) -> Problem {
-    let detail = format!("too many tokens from your address counted for nothing; wait {} s", wait.as_secs().max(1));
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let denied = match refusal {
+            Refusal::Denied(denied) => denied,
+            Refusal::TooMany(wait) => {
+                let wait = wait.as_secs().max(1);
+                let detail = format!("too many tokens from your address counted for nothing; wait {wait} s");
+                return Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+            }
+        };
+        let status = match denied {
+            Denied::Unknown => StatusCode::UNAUTHORIZED,
+            Denied::Role { .. } | Denied::Revoked { .. } => StatusCode::FORBIDDEN,
+        };
+        Problem::new(status, denied.to_string())
+    }
 }
 
 fn set_cookie(id: &str, age_s: u64) -> Result<HeaderValue, Problem> {

@@ -30,7 +30,7 @@ mod who;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, Method, Uri, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tonic::Status;
@@ -41,8 +41,15 @@ use problem::Problem;
 
 /// Largest body of a request: a plan with data files of 32 MiB, in base64.
 const MAX_BODY_BYTES: usize = 48 << 20;
+/// Largest body of a request that everybody may send: a token, or an agent's request for a certificate.
+const MAX_STRANGERS_BODY_BYTES: usize = 16 << 10;
 /// What describes the API.
 const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
+
+/// What agents call, kept from browsers.
+pub(super) fn for_agents(calls: Router) -> Router {
+    calls.layer(from_fn(guard::no_browser))
+}
 
 /// Everything that is served, but for what agents call.
 pub(super) fn router(services: Services) -> Router {
@@ -63,13 +70,14 @@ pub(super) fn router(services: Services) -> Router {
 
 /// The operations of the API: path, method, handler.
 fn operations() -> Vec<(&'static str, &'static str, MethodRouter<Services>)> {
+    let of_strangers = || DefaultBodyLimit::max(MAX_STRANGERS_BODY_BYTES);
     vec![
         ("/health", "get", get(agents::health)),
         ("/openapi.json", "get", get(openapi)),
         ("/session", "get", get(login::whoami)),
-        ("/login", "post", post(login::login)),
-        ("/logout", "post", post(login::logout)),
-        ("/join", "post", post(login::join)),
+        ("/login", "post", post(login::login).layer(of_strangers())),
+        ("/logout", "post", post(login::logout).layer(of_strangers())),
+        ("/join", "post", post(login::join).layer(of_strangers())),
         ("/agents", "get", get(agents::list)),
         ("/compare", "get", get(compare::compare)),
         ("/runs", "get", get(runs::list)),
