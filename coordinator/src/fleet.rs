@@ -179,11 +179,9 @@ impl Fleet {
         }
     }
 
-    /// It takes no further run.
-    pub fn is_leaving(&mut self, id: AgentId) {
-        if let Some(agent) = self.agents.get_mut(&id) {
-            agent.leaving = true;
-        }
+    /// It takes no further run; answers whether that is news.
+    pub fn is_leaving(&mut self, id: AgentId) -> bool {
+        self.agents.get_mut(&id).is_some_and(|agent| !std::mem::replace(&mut agent.leaving, true))
     }
 
     /// An agent said something.

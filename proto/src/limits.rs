@@ -15,6 +15,9 @@ pub const MAX_AGENT_MESSAGE_BYTES: usize = 8 << 20;
 /// Most that the figures of a delta may hold when they are unpacked.
 pub const MAX_FIGURES_BYTES: usize = 16 << 20;
 
+/// Longest text that is taken from an agent, such as why it can't take part, in bytes; what is longer is cut off.
+pub const MAX_TEXT_BYTES: usize = 4 << 10;
+
 /// Most rooms in one delta.
 pub const MAX_ROOMS: usize = 10_000;
 

@@ -164,7 +164,7 @@ impl Run {
         let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
         match self.stage {
             Stage::Waiting | Stage::Closed => Vec::new(),
-            Stage::Arming { .. } | Stage::Checking | Stage::Starting => {
+            Stage::Arming { .. } | Stage::Checking { .. } | Stage::Starting => {
                 let problem = format!("agent {} was lost before the start: {why}", member.name);
                 self.never_started(problem, EXIT_INCOMPLETE)
             }
@@ -196,7 +196,7 @@ impl Run {
         let elapsed = self.elapsed(now);
         let Some(member) = self.members.iter_mut().find(|member| member.id == agent) else { return Vec::new() };
         match self.stage {
-            Stage::Arming { .. } | Stage::Checking | Stage::Starting => self.lost(agent, why, now),
+            Stage::Arming { .. } | Stage::Checking { .. } | Stage::Starting => self.lost(agent, why, now),
             Stage::Running if member.state == MemberState::Arming || member.state == MemberState::Ready => {
                 self.lost(agent, why, now)
             }
@@ -233,7 +233,7 @@ impl Run {
         match self.stage {
             Stage::Waiting | Stage::Closed => Vec::new(),
             // Agents forget a run that had not begun when their session breaks.
-            Stage::Arming { .. } | Stage::Checking => {
+            Stage::Arming { .. } | Stage::Checking { .. } => {
                 let problem = "the coordinator was restarted before the start; no load was sent".to_owned();
                 self.never_started(problem, EXIT_INCOMPLETE)
             }

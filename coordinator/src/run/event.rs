@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use groundswell_scenario::Assignment;
 use groundswell_stats::Delta;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fleet::{AgentId, Machine};
 use crate::report::{Distributions, Report};
@@ -47,8 +47,9 @@ pub enum Event {
     Assigned(Vec<Candidate>),
     /// An agent has compiled the plan and says what will be too small on its machine, or why it can't take part.
     Ready(AgentId, Result<Vec<String>, String>),
-    /// The target's readiness check has ended.
-    TargetChecked(Result<(), String>),
+    /// The target's readiness check has ended at this agent; logs of earlier releases do not say at which.
+    #[serde(deserialize_with = "target_checked")]
+    TargetChecked(Option<AgentId>, Result<(), String>),
     /// An agent knows the start on its own clock, with this bound in µs, or says why it can't keep it.
     Started(AgentId, Result<u64, String>),
     /// Figures of an agent. They stand in the log as the bytes that came.
@@ -74,6 +75,22 @@ pub enum Event {
     Stop(StopReason),
     /// The coordinator was started again, in the middle of the run.
     Restarted,
+}
+
+/// Who says how the target is, and how.
+type Checked = (Option<AgentId>, Result<(), String>);
+
+fn target_checked<'de, D: Deserializer<'de>>(from: D) -> Result<Checked, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Logged {
+        By(Option<AgentId>, Result<(), String>),
+        BySomebody(Result<(), String>),
+    }
+    Ok(match Logged::deserialize(from)? {
+        Logged::By(agent, result) => (agent, result),
+        Logged::BySomebody(result) => (None, result),
+    })
 }
 
 /// Why a run is stopped before its end.

@@ -107,7 +107,7 @@ pub struct Run {
 enum Stage {
     Waiting,
     Arming { since: Duration },
-    Checking,
+    Checking { by: AgentId },
     Starting,
     Running,
     Closed,
@@ -173,7 +173,7 @@ impl Run {
         match event {
             Event::Assigned(candidates) => self.assigned(candidates, now),
             Event::Ready(agent, result) => self.ready(agent, result, now),
-            Event::TargetChecked(result) => self.target_checked(result, now),
+            Event::TargetChecked(agent, result) => self.target_checked(agent, result, now),
             Event::Started(agent, result) => self.started(agent, result, now),
             Event::Measured(agent, measured) => self.measured(agent, *measured, now),
             Event::Done(agent, last_seq, early) => self.done(agent, last_seq, early, now),
@@ -239,12 +239,14 @@ impl Run {
         if self.members.iter().any(|member| member.state != MemberState::Ready) {
             return Vec::new();
         }
-        self.stage = Stage::Checking;
-        self.members.first().map(|member| Action::CheckTarget(member.id)).into_iter().collect()
+        let Some(by) = self.members.first().map(|member| member.id) else { return Vec::new() };
+        self.stage = Stage::Checking { by };
+        vec![Action::CheckTarget(by)]
     }
 
-    fn target_checked(&mut self, result: Result<(), String>, now: Now) -> Vec<Action> {
-        if self.stage != Stage::Checking {
+    fn target_checked(&mut self, agent: Option<AgentId>, result: Result<(), String>, now: Now) -> Vec<Action> {
+        // No other agent can vouch for the target, or end the run because of it.
+        if !matches!(self.stage, Stage::Checking { by } if agent.is_none_or(|agent| agent == by)) {
             return Vec::new();
         }
         if let Err(problem) = result {

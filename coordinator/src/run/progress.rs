@@ -247,7 +247,7 @@ impl Run {
         match self.stage {
             Stage::Waiting => "waiting",
             Stage::Arming { .. } => "arming",
-            Stage::Checking => "checking",
+            Stage::Checking { .. } => "checking",
             Stage::Starting => "starting",
             Stage::Running if elapsed.is_zero() => "starting",
             Stage::Running if self.stopped.is_some() => "draining",

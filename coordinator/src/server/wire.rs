@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use groundswell_proto::WireError;
+use groundswell_proto::limits::MAX_TEXT_BYTES;
 use groundswell_proto::v1;
 use groundswell_proto::v1::agent_message::Kind as Said;
 use groundswell_stats::Delta;
@@ -51,7 +52,7 @@ pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
         // A second Hello changes nothing.
         Said::Hello(_) => Heard::Alive,
         Said::Ready(ready) => {
-            let warnings = ready.warnings.into_iter().take(MOST_WARNINGS).collect();
+            let warnings = ready.warnings.into_iter().take(MOST_WARNINGS).map(cut).collect();
             Heard::Ready(ready.run_id, none_or(ready.problem).map(|()| warnings))
         }
         Said::TargetChecked(checked) => Heard::TargetChecked(checked.run_id, none_or(checked.problem)),
@@ -83,7 +84,13 @@ pub(super) fn heard(said: Said) -> Result<Heard, WireError> {
 }
 
 fn none_or(problem: String) -> Result<(), String> {
-    if problem.is_empty() { Ok(()) } else { Err(problem) }
+    if problem.is_empty() { Ok(()) } else { Err(cut(problem)) }
+}
+
+/// A text of an agent, no longer than what is kept of one: it goes into the log of its run.
+pub(super) fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    text
 }
 
 /// Reads the packed figures of a delta, from an agent or from the store.

@@ -55,7 +55,7 @@ impl History {
         for agent in agents {
             history.step(Event::Ready(*agent, Ok(Vec::new())));
         }
-        let starts = history.step(Event::TargetChecked(Ok(())));
+        let starts = history.step(Event::TargetChecked(Some(agents[0]), Ok(())));
         assert_eq!(starts.len(), agents.len());
         let Action::Start(_, t0) = &starts[0] else { panic!("{starts:?}") };
         history.t0 = *t0;

@@ -60,13 +60,13 @@ fn nothing_is_sent_when_anything_is_not_ready() {
     let mut history = History::new(OPEN);
     history.step(Event::Assigned(candidates(&[A])));
     history.step(Event::Ready(A, Ok(Vec::new())));
-    let (_, exit_code) = no_report(history.step(Event::TargetChecked(Err("refused".into()))));
+    let (_, exit_code) = no_report(history.step(Event::TargetChecked(Some(A), Err("refused".into()))));
     assert_eq!(exit_code, 4);
 
     let mut history = History::new(OPEN);
     history.step(Event::Assigned(candidates(&[A])));
     history.step(Event::Ready(A, Ok(Vec::new())));
-    history.step(Event::TargetChecked(Ok(())));
+    history.step(Event::TargetChecked(Some(A), Ok(())));
     let (problem, _) = no_report(history.step(Event::Started(A, Ok(60_000))));
     assert!(problem.contains("60000 µs"), "{problem}");
 
@@ -74,6 +74,31 @@ fn nothing_is_sent_when_anything_is_not_ready() {
     history.step(Event::Assigned(candidates(&[A])));
     let (problem, _) = no_report(history.step(Event::Lost(A, "gone".into())));
     assert!(problem.contains("lost before the start"), "{problem}");
+}
+
+/// The agent that was asked to look at the target says how it is, no other one; also when the log is read again.
+#[test]
+fn no_agent_speaks_for_the_one_that_checks_the_target() {
+    let checking = || {
+        let mut history = History::new(OPEN);
+        history.step(Event::Assigned(candidates(&[A, B])));
+        history.step(Event::Ready(A, Ok(Vec::new())));
+        let asked = history.step(Event::Ready(B, Ok(Vec::new())));
+        assert!(matches!(asked[..], [Action::CheckTarget(A)]), "{asked:?}");
+        history
+    };
+    let logged = |event: &Event| serde_json::from_slice::<Event>(&serde_json::to_vec(event).unwrap()).unwrap();
+    for of_another in [Event::TargetChecked(Some(B), Ok(())), Event::TargetChecked(Some(B), Err("down".into()))] {
+        let mut history = checking();
+        assert!(history.step(of_another.clone()).is_empty());
+        assert!(history.step(logged(&of_another)).is_empty());
+        assert_eq!(history.step(logged(&Event::TargetChecked(Some(A), Ok(())))).len(), 2);
+    }
+    // Logs of earlier releases have no agent there.
+    for (earlier, actions) in [(r#"{"TargetChecked":{"Ok":null}}"#, 2), (r#"{"TargetChecked":{"Err":"down"}}"#, 3)] {
+        let event: Event = serde_json::from_str(earlier).unwrap();
+        assert_eq!(checking().step(event).len(), actions, "{earlier}");
+    }
 }
 
 #[test]

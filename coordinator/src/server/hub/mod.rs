@@ -8,12 +8,16 @@
 //! - `sessions`: what agents bring
 //! - `runs`: what clients bring: runs to begin, follow, stop
 //! - `restore`: runs that the store has
+//! - `unanswered`: what agents were asked; what else they say is not logged
 
 mod figures;
 mod restore;
 mod running;
 mod runs;
 mod sessions;
+#[cfg(test)]
+mod tests;
+mod unanswered;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -383,6 +387,7 @@ impl Hub {
 
     fn act_once(&mut self, run_id: &str, action: Action) {
         let Some(index) = self.index_of(run_id) else { return };
+        self.runs[index].unanswered.ask(&action);
         let run_id = run_id.to_owned();
         let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
         match action {

@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::Hub;
 use super::running::Running;
 use super::runs::is_finished;
+use super::unanswered::Unanswered;
 use crate::delivery::{Intake, Leases};
 use crate::fleet::{AgentId, Labels, Newcomer};
 use crate::run::{Action, Candidate, Event, Now, Outcome, Place, Run};
@@ -29,6 +30,7 @@ pub(in crate::server) struct Restored {
     pub(in crate::server) last: Option<Now>,
     candidates: BTreeMap<AgentId, Candidate>,
     deltas: BTreeMap<AgentId, Vec<(u64, [u8; 16])>>,
+    unanswered: Unanswered,
 }
 
 /// Feeds a run its log.
@@ -48,6 +50,7 @@ pub(in crate::server) async fn replay(store: &Store, stored: &StoredRun, place: 
         last: None,
         candidates: BTreeMap::new(),
         deltas: BTreeMap::new(),
+        unanswered: Unanswered::default(),
     };
     let mut log = store.log(id).await?;
     while let Some(entry) = log.next().await? {
@@ -81,7 +84,9 @@ impl Restored {
             Event::Joined(candidate) => drop(self.candidates.insert(candidate.id, candidate.clone())),
             _ => {}
         }
+        self.unanswered.take(&event);
         for action in self.run.step(event, now) {
+            self.unanswered.ask(&action);
             if let Action::Finish(outcome) = action {
                 self.outcome = Some(outcome);
             }
@@ -136,10 +141,10 @@ impl Hub {
         let wanted = usize::try_from(stored.agents_wanted).unwrap_or(usize::MAX);
         let wait = Duration::from_millis(stored.wait_ms);
         let id = stored.row.id.clone();
-        let Restored { run, wire_plan, outcome, entries, last, candidates, deltas } = restored;
+        let Restored { run, wire_plan, outcome, entries, last, candidates, deltas, unanswered } = restored;
         let mut running = Running::new(id.clone(), run, wire_plan, wanted, wait, now);
         (running.attached, running.selector) = (stored.attached, stored.selector.clone());
-        running.logged = entries;
+        (running.logged, running.unanswered) = (entries, unanswered);
         running.revision = stored.report.as_ref().map_or(0, |report| report.revision);
         running.ahead = last.map(|last| self.clock.ahead_of(last)).unwrap_or_default();
         for (agent, seqs) in deltas {

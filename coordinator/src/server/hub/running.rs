@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use groundswell_proto::v1;
 
+use super::unanswered::Unanswered;
 use super::watch::Feed;
 use crate::delivery::{Intake, Leases};
 use crate::fleet::AgentId;
@@ -50,6 +51,7 @@ pub(super) struct Running {
     /// Names of the agents that take part.
     pub(super) names: BTreeMap<AgentId, String>,
     pub(super) done: BTreeSet<AgentId>,
+    pub(super) unanswered: Unanswered,
     /// Entries handed to the writer so far.
     pub(super) logged: u64,
     /// Events, deltas left out, that are not durable yet.
@@ -77,6 +79,7 @@ impl Running {
             intakes: BTreeMap::new(),
             names: BTreeMap::new(),
             done: BTreeSet::new(),
+            unanswered: Unanswered::default(),
             logged: 0,
             undecided: 0,
             ahead: Ahead::default(),

@@ -12,7 +12,7 @@ use crate::delivery::Offer;
 use crate::fleet::{AgentId, JoinError, Machine, Newcomer};
 use crate::run::Event;
 use crate::server::ToAgent;
-use crate::server::wire::{Delivered, Heard};
+use crate::server::wire::{Delivered, Heard, cut};
 
 impl Hub {
     pub(super) async fn join(&mut self, hello: &Hello, id: AgentId, out: ToAgent) -> Result<Joined, JoinError> {
@@ -106,7 +106,7 @@ impl Hub {
         self.sessions.remove(&agent);
         tracing::info!(agent = agent.0, why, "a session is over");
         if let Some(index) = self.run_of(agent) {
-            self.log(index, Event::Away(agent, why.to_owned()), None);
+            self.log(index, Event::Away(agent, cut(why.to_owned())), None);
         }
     }
 
@@ -119,19 +119,25 @@ impl Hub {
                 return self.done(agent, &run_id, AgentId(incarnation), last_seq, early);
             }
             Heard::Ready(run_id, result) => (run_id, Event::Ready(agent, result)),
-            Heard::TargetChecked(run_id, result) => (run_id, Event::TargetChecked(result)),
+            Heard::TargetChecked(run_id, result) => (run_id, Event::TargetChecked(Some(agent), result)),
             Heard::Started(run_id, result) => (run_id, Event::Started(agent, result)),
             Heard::Released { run_id, generation, at, accepted } => {
                 (run_id, Event::Released(agent, generation, at, accepted))
             }
             Heard::Leaving(run_id) => {
-                self.fleet.is_leaving(agent);
+                // Once in a session is enough.
+                if !self.fleet.is_leaving(agent) {
+                    return;
+                }
                 (run_id, Event::Leaving(agent))
             }
         };
         // An agent speaks for the run it was given, no other.
-        if let Some(index) = self.run_of(agent).filter(|index| self.runs[*index].id == run_id) {
+        let Some(index) = self.run_of(agent).filter(|index| self.runs[*index].id == run_id) else { return };
+        if self.runs[index].unanswered.take(&event) {
             self.log(index, event, None);
+        } else {
+            tracing::debug!(agent = agent.0, "an agent says what it was not asked");
         }
     }
 
