@@ -93,6 +93,17 @@ fn target_checked<'de, D: Deserializer<'de>>(from: D) -> Result<Checked, D::Erro
     })
 }
 
+impl Event {
+    /// Agents that take part from now on.
+    pub fn candidates(&self) -> &[Candidate] {
+        match self {
+            Event::Assigned(candidates) => candidates,
+            Event::Joined(candidate) => std::slice::from_ref(candidate),
+            _ => &[],
+        }
+    }
+}
+
 /// Why a run is stopped before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopReason {

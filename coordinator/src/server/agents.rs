@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use groundswell_access::Subject;
 use groundswell_proto::WireError;
-use groundswell_proto::limits::{HELLO_DEADLINE, MAX_NAME_BYTES, SESSION_QUEUE};
+use groundswell_proto::limits::{HELLO_DEADLINE, MAX_HELD, MAX_NAME_BYTES, SESSION_QUEUE};
 use groundswell_proto::v1::agent_message::Kind as Said;
 use groundswell_proto::v1::agent_service_server::AgentService;
 use groundswell_proto::v1::{AgentMessage, CoordinatorMessage, Hello, Probe, ProbeReply};
@@ -14,9 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::door::until_revoked;
-use super::hub::{Beat, Joined, Message};
+use super::hub::{Beat, Joined, Message, Part};
 use super::{Services, ShuttingDown, ToAgent, speaks_our_protocol, wire};
 use crate::fleet::{AgentId, check_name};
+use crate::store::StoreError;
 
 #[tonic::async_trait]
 impl AgentService for Services {
@@ -58,15 +59,27 @@ impl AgentService for Services {
 }
 
 impl Services {
-    async fn join(&self, hello: Hello, out: ToAgent) -> Result<Joined, Status> {
+    async fn join(&self, mut hello: Hello, out: ToAgent) -> Result<Joined, Status> {
         check_name(&hello.name, MAX_NAME_BYTES).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let incarnation = self
             .store
             .incarnation(&hello.name, hello.boot)
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
+        // Here and not in the hub, where heartbeats would wait for it.
+        let mut held = Vec::new();
+        for of_run in std::mem::take(&mut hello.held).into_iter().take(MAX_HELD) {
+            match Part::look_up(&self.store, &hello.name, of_run).await {
+                Ok(part) => held.extend(part),
+                // Nothing more can be added to such a run.
+                Err(error @ (StoreError::Damaged { .. } | StoreError::Changed { .. })) => {
+                    tracing::error!(agent = hello.name, %error, "what an agent holds of a run can't be taken");
+                }
+                Err(error) => return Err(Status::unavailable(error.to_string())),
+            }
+        }
         let (answer, answered) = oneshot::channel();
-        self.tell(Message::Join { hello: Box::new(hello), incarnation, out, answer }).await?;
+        self.tell(Message::Join { hello: Box::new(hello), held, incarnation, out, answer }).await?;
         let joined = answered.await.map_err(|_| ShuttingDown)?;
         joined.map_err(|error| Status::already_exists(error.to_string()))
     }

@@ -17,6 +17,8 @@ pub struct Log {
     /// Its number in the database.
     log: i64,
     last: i64,
+    /// Deltas are left out.
+    only_events: bool,
     page: VecDeque<Entry>,
 }
 
@@ -27,7 +29,15 @@ impl Store {
     /// [`StoreError::NoRun`].
     pub async fn log(&self, run: &str) -> Result<Log, StoreError> {
         let log = self.number_of_log(run).await?.ok_or_else(|| StoreError::NoRun { run: run.to_owned() })?;
-        Ok(Log { store: self.clone(), run: run.to_owned(), log, last: 0, page: VecDeque::new() })
+        Ok(Log { store: self.clone(), run: run.to_owned(), log, last: 0, only_events: false, page: VecDeque::new() })
+    }
+
+    /// The same without the deltas, which are nearly all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRun`].
+    pub async fn events(&self, run: &str) -> Result<Log, StoreError> {
+        Ok(Log { only_events: true, ..self.log(run).await? })
     }
 
     async fn number_of_log(&self, run: &str) -> Result<Option<i64>, StoreError> {
@@ -53,18 +63,18 @@ impl Log {
 
     async fn fetch(&mut self) -> Result<(), StoreError> {
         let inner = &*self.store.inner;
-        let (log, last) = (self.log, self.last);
+        let (log, last, deltas_too) = (self.log, self.last, !self.only_events);
         let rows: Vec<Row> = reading!(inner, "read the log of a run", pool => {
             Ok::<_, Trouble>(sqlx::query_as(
                 "SELECT n, monotonic_us, calendar_us, agent, incarnation, first_seq, seq, hashes, bytes, checksum \
-                 FROM entries WHERE log = $1 AND n > $2 ORDER BY n LIMIT $3",
-            ).bind(log).bind(last).bind(PAGE).fetch_all(pool).await?)
+                 FROM entries WHERE log = $1 AND n > $2 AND (agent IS NULL OR $4) ORDER BY n LIMIT $3",
+            ).bind(log).bind(last).bind(PAGE).bind(deltas_too).fetch_all(pool).await?)
         })?;
         if self.store.number_of_log(&self.run).await? != Some(log) {
             return Err(StoreError::Changed { run: self.run.clone() });
         }
         for row in rows {
-            let due = self.last + 1;
+            let due = if self.only_events { row.0 } else { self.last + 1 };
             if row.0 != due {
                 let what = format!("run {}: entry {due} is missing, {} follows", self.run, row.0);
                 return Err(self.store.inner.damaged(what));

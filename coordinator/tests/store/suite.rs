@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use groundswell_coordinator::store::{Created, Figures, Location, NewRun, RunState, StoreError};
+use groundswell_coordinator::store::{Created, EntryBody, Figures, Location, NewRun, RunState, StoreError};
 
 pub(crate) use crate::compaction::{
     compaction_keeps_order_keys_and_content, compaction_that_fails_or_is_cut_short_changes_nothing,
@@ -83,7 +83,7 @@ pub(crate) async fn entries_come_back_as_written(location: Location) {
     store.create_run(&new_run("r")).await.unwrap();
     store.create_run(&new_run("s")).await.unwrap();
     // More than a page and than the longest statement, and two runs in one commit.
-    let of_r = (1..=150).map(|n| if n % 10 == 1 { event("r", n, b"start") } else { delta("r", n, "a", 1, n) });
+    let of_r = (1..=150).map(|n| if n % 3 == 1 { event("r", n, b"start") } else { delta("r", n, "a", 1, n) });
     let of_s = (1..=150).map(|n| delta("s", n, "a", 1, n));
     let (of_r, of_s): (Vec<_>, Vec<_>) = (of_r.collect(), of_s.collect());
     let mixed = of_r.iter().zip(&of_s).flat_map(|(one, other)| [one.clone(), other.clone()]).collect();
@@ -95,6 +95,11 @@ pub(crate) async fn entries_come_back_as_written(location: Location) {
     let entries = read(&store, "r").await.unwrap();
     assert_eq!((&entries[..150], &entries[150]), (&of_r[..], &event("r", 151, b"")));
     assert_eq!(read(&store, "s").await.unwrap(), of_s);
+    let (mut log, mut events) = (store.events("r").await.unwrap(), Vec::new());
+    while let Some(entry) = log.next().await.unwrap() {
+        events.push(entry);
+    }
+    assert!(events.iter().eq(entries.iter().filter(|entry| matches!(entry.body, EntryBody::Event(_)))), "{events:?}");
     assert!(matches!(read(&store, "t").await.unwrap_err(), StoreError::NoRun { .. }));
     store.close().await;
 }

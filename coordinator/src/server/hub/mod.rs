@@ -44,7 +44,7 @@ use crate::export::{RunFigures, Snapshot};
 use crate::fleet::{AgentId, Fleet, JoinError};
 use crate::run::{Action, Event, StopReason};
 use crate::store::{Committed, Created, Entry, Store, StoreError, Writer};
-pub(super) use restore::replay;
+pub(super) use restore::{Part, replay};
 use running::{Packed, Running, Token};
 pub(super) use watch::{Update, Watch, finished};
 
@@ -63,8 +63,14 @@ const MERGED_AT_ONCE: usize = 8;
 
 /// What sessions and clients bring to the hub.
 pub(super) enum Message {
-    /// An agent wants in. Its incarnation is durable.
-    Join { hello: Box<Hello>, incarnation: u64, out: ToAgent, answer: oneshot::Sender<Result<Joined, JoinError>> },
+    /// An agent wants in. Its incarnation is durable, and what it says that it holds was looked up.
+    Join {
+        hello: Box<Hello>,
+        held: Vec<Part>,
+        incarnation: u64,
+        out: ToAgent,
+        answer: oneshot::Sender<Result<Joined, JoinError>>,
+    },
     /// An agent said something.
     Heard { agent: AgentId, heard: Heard },
     /// An agent's session is over.
@@ -242,8 +248,8 @@ impl Hub {
 
     async fn take(&mut self, message: Message) {
         match message {
-            Message::Join { hello, incarnation, out, answer } => {
-                let joined = self.join(&hello, AgentId(incarnation), out).await;
+            Message::Join { hello, held, incarnation, out, answer } => {
+                let joined = self.join(&hello, &held, AgentId(incarnation), out).await;
                 let agent = joined.as_ref().ok().map(|joined| joined.agent);
                 // An agent that gave up waiting finds its session closed.
                 let _ = answer.send(joined);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundswell_proto::v1;
+use groundswell_proto::v1::{self, Held, Resume};
 use groundswell_scenario::{Plan, PlanSource};
 use prost::Message as _;
 
@@ -31,6 +31,35 @@ pub(in crate::server) struct Restored {
     candidates: BTreeMap<AgentId, Candidate>,
     deltas: BTreeMap<AgentId, Vec<(u64, [u8; 16])>>,
     unanswered: Unanswered,
+}
+
+/// What an agent says that it holds of a run, looked up in the run's log.
+pub(in crate::server) struct Part {
+    held: Held,
+    /// Everything of it is here.
+    complete: bool,
+}
+
+impl Part {
+    /// None where no agent of that name took part in the run as this incarnation: what one agent measured is no other's
+    /// to say, and a run is not made anew from its log for whoever names it.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub(in crate::server) async fn look_up(store: &Store, name: &str, held: Held) -> Result<Option<Self>, StoreError> {
+        let mut log = match store.events(&held.run_id).await {
+            Err(StoreError::NoRun { .. }) => return Ok(None),
+            log => log?,
+        };
+        let (of, mut took_part, mut complete) = (AgentId(held.incarnation), false, false);
+        while let Some(entry) = log.next().await? {
+            let EntryBody::Event(bytes) = entry.body else { continue };
+            let event: Event = serde_json::from_slice(&bytes).map_err(|error| store.damaged(&held.run_id, error))?;
+            took_part |= event.candidates().iter().any(|candidate| candidate.id == of && candidate.name == name);
+            complete |= matches!(event, Event::Done(agent, ..) if agent == of);
+        }
+        Ok(took_part.then_some(Part { held, complete }))
+    }
 }
 
 /// Feeds a run its log.
@@ -77,13 +106,7 @@ impl Restored {
                 Event::Measured(AgentId(incarnation), Box::new(measured))
             }
         };
-        match &event {
-            Event::Assigned(candidates) => {
-                self.candidates.extend(candidates.iter().map(|candidate| (candidate.id, candidate.clone())));
-            }
-            Event::Joined(candidate) => drop(self.candidates.insert(candidate.id, candidate.clone())),
-            _ => {}
-        }
+        self.candidates.extend(event.candidates().iter().map(|candidate| (candidate.id, candidate.clone())));
         self.unanswered.take(&event);
         for action in self.run.step(event, now) {
             self.unanswered.ask(&action);
@@ -120,8 +143,20 @@ impl Hub {
         Ok(())
     }
 
+    /// What is here of a run that an agent still holds something of; none where it may forget it.
+    pub(super) async fn resume(&mut self, name: &str, part: &Part) -> Option<Resume> {
+        let Held { run_id, incarnation, .. } = &part.held;
+        if self.index_of(run_id).is_none() && !part.complete {
+            self.take_up_again(run_id).await;
+        }
+        let running = &self.runs[self.index_of(run_id)?];
+        running.names.get(&AgentId(*incarnation)).filter(|known| *known == name)?;
+        let acknowledged = running.intakes.get(&AgentId(*incarnation)).map_or(0, Intake::acked);
+        Some(Resume { run_id: run_id.clone(), incarnation: *incarnation, acknowledged })
+    }
+
     /// Takes up a run that has an answer, because an agent that was lost has come with what it measured.
-    pub(super) async fn take_up_again(&mut self, run_id: &str) {
+    async fn take_up_again(&mut self, run_id: &str) {
         let Ok(stored) = self.store.run(run_id).await else { return };
         if stored.row.compacted || !is_finished(stored.row.state) {
             return;

@@ -2,10 +2,11 @@
 
 use std::collections::btree_map::Entry as Slot;
 
-use groundswell_proto::limits::{MAX_HELD, MAX_LABELS, MAX_NAME_BYTES};
+use groundswell_proto::limits::{MAX_LABELS, MAX_NAME_BYTES};
 use groundswell_proto::v1::coordinator_message::Kind as Tell;
-use groundswell_proto::v1::{self, Held, Hello, Resume, Welcome};
+use groundswell_proto::v1::{self, Hello, Welcome};
 
+use super::restore::Part;
 use super::running::Packed;
 use super::{Beat, Hub, Joined};
 use crate::delivery::Offer;
@@ -15,7 +16,13 @@ use crate::server::ToAgent;
 use crate::server::wire::{Delivered, Heard, cut};
 
 impl Hub {
-    pub(super) async fn join(&mut self, hello: &Hello, id: AgentId, out: ToAgent) -> Result<Joined, JoinError> {
+    pub(super) async fn join(
+        &mut self,
+        hello: &Hello,
+        held: &[Part],
+        id: AgentId,
+        out: ToAgent,
+    ) -> Result<Joined, JoinError> {
         let now = self.clock.monotonic();
         let newcomer = Newcomer {
             id,
@@ -36,8 +43,8 @@ impl Hub {
         self.sessions.insert(id, out);
         tracing::info!(agent = %hello.name, workers = hello.workers, version = %hello.version, "agent joined");
         let mut resume = Vec::new();
-        for held in hello.held.iter().take(MAX_HELD) {
-            resume.extend(self.resume(&hello.name, held).await);
+        for part in held {
+            resume.extend(self.resume(&hello.name, part).await);
         }
         if let Some(index) = self.run_of(id) {
             self.log(index, Event::Back(id), None);
@@ -48,19 +55,6 @@ impl Hub {
         // Here, so that it is the first that the session says.
         self.send(id, Tell::Welcome(welcome));
         Ok(Joined { agent: id, session })
-    }
-
-    /// What is here of a run that an agent still holds something of; none where it may forget it.
-    async fn resume(&mut self, name: &str, held: &Held) -> Option<Resume> {
-        let incarnation = AgentId(held.incarnation);
-        if self.index_of(&held.run_id).is_none() {
-            self.take_up_again(&held.run_id).await;
-        }
-        let running = &self.runs[self.index_of(&held.run_id)?];
-        // What one agent measured is no other's to say.
-        running.names.get(&incarnation).filter(|known| *known == name)?;
-        let acknowledged = running.intakes.get(&incarnation).map_or(0, crate::delivery::Intake::acked);
-        Some(Resume { run_id: held.run_id.clone(), incarnation: held.incarnation, acknowledged })
     }
 
     /// Says again what an agent may have missed.

@@ -36,11 +36,15 @@ impl Scene {
     }
 
     async fn join(&mut self, agent: AgentId, name: &str) {
+        self.join_with(agent, name, &[]).await;
+    }
+
+    async fn join_with(&mut self, agent: AgentId, name: &str, held: &[Part]) {
         let (out, heard) = mpsc::channel(1_024);
         let hello = Hello { name: name.to_owned(), boot: agent.0, weight: 1, ..Hello::default() };
         let incarnation = self.hub.store.incarnation(name, agent.0).await.unwrap();
         assert_eq!(incarnation, agent.0, "agents get their numbers in order");
-        self.hub.join(&hello, agent, out).await.unwrap();
+        self.hub.join(&hello, held, agent, out).await.unwrap();
         self.heard.insert(agent, heard);
     }
 
@@ -81,6 +85,21 @@ impl Scene {
             }
             self.hub.work_off_backlog();
         }
+    }
+
+    /// What the store says of an agent that says that it holds something of a run.
+    async fn looked_up(&self, run: &str, incarnation: AgentId, name: &str) -> Option<Part> {
+        let held = v1::Held { run_id: run.to_owned(), incarnation: incarnation.0, last_seq: 1 };
+        Part::look_up(&self.hub.store, name, held).await.unwrap()
+    }
+
+    /// Until the answers of runs that are over are stored.
+    async fn stored(&mut self) {
+        self.settle().await;
+        self.hub.tasks.close();
+        self.hub.tasks.wait().await;
+        self.hub.tasks.reopen();
+        assert!(self.hub.runs.is_empty(), "a run is not over");
     }
 
     /// Was it asked that since the last time?
@@ -211,4 +230,41 @@ async fn what_was_asked_before_a_restart_can_be_answered_after_it() {
     scene.settle().await;
     assert_eq!(scene.logged(&run).await.len(), before + 1, "that of B");
     assert!(scene.hub.runs[0].run.wants_more(3), "it runs");
+}
+
+/// A run that is over is made anew from its log for an agent that may still bring something of it, and for nobody else.
+#[tokio::test]
+async fn a_run_is_taken_up_again_for_its_own_agents_only() {
+    let mut scene = Scene::new().await;
+    scene.join(A, "a").await;
+    scene.join(B, "b").await;
+    let run = scene.begin(1).await;
+    scene.say(A, Said::Ready(v1::Ready { run_id: run.clone(), problem: "no room".into(), ..v1::Ready::default() }));
+    scene.stored().await;
+    assert!(scene.looked_up(&run, A, "b").await.is_none(), "the incarnation of another agent");
+    assert!(scene.looked_up(&run, B, "b").await.is_none(), "it did not take part");
+    assert!(scene.looked_up("00000000", A, "a").await.is_none(), "there is no such run");
+    let part = scene.looked_up(&run, A, "a").await.unwrap();
+    scene.join_with(A, "a", &[part]).await;
+    assert_eq!(scene.hub.runs.len(), 1);
+    let resumed = |told: &Tell| matches!(told, Tell::Welcome(welcome) if welcome.resume.len() == 1);
+    assert!(scene.was_told(A, resumed));
+}
+
+/// Nor for one that has brought everything: it may forget the run.
+#[tokio::test]
+async fn a_run_is_not_taken_up_again_for_an_agent_that_had_ended() {
+    let mut scene = Scene::new().await;
+    scene.join(A, "a").await;
+    let run = scene.begin(1).await;
+    for said in [ready(&run, Vec::new()), checked(&run, ""), started(&run, 1)] {
+        scene.say(A, said);
+        scene.settle().await;
+    }
+    let done = v1::Done { run_id: run.clone(), incarnation: A.0, ..v1::Done::default() };
+    scene.say(A, Said::Done(done));
+    scene.stored().await;
+    let part = scene.looked_up(&run, A, "a").await.unwrap();
+    scene.join_with(A, "a", &[part]).await;
+    assert!(scene.hub.runs.is_empty());
 }
