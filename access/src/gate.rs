@@ -103,7 +103,14 @@ impl Gate {
     /// # Errors
     /// When something of it can't be used.
     pub fn open(folder: &Path, names: &BTreeSet<String>, statics: Vec<StaticToken>) -> Result<Self, AccessError> {
-        let folder = AccessFolder::open(folder)?;
+        Gate::of(AccessFolder::open(folder)?, names, statics)
+    }
+
+    /// The same with a folder that is open.
+    ///
+    /// # Errors
+    /// When something of it can't be used.
+    pub fn of(folder: AccessFolder, names: &BTreeSet<String>, statics: Vec<StaticToken>) -> Result<Self, AccessError> {
         let authority = Authority::open(&folder)?;
         let identity = certificate(&folder, &authority, names)?;
         let gate = Gate { folder, authority, identity, statics, state: RwLock::default() };

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::folder::Changing;
 use crate::{AccessError, AccessFolder, Subject, now_s};
 
 /// The file.
 pub(crate) const FILE: &str = "revoked.json";
 
 /// A revocation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
     /// Certificates of this name that were issued until then count no more, in seconds since 1970 (UTC).
     pub issued_until_s: u64,
@@ -20,6 +21,15 @@ pub struct Revocation {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Revoked {
     pub(crate) agents: BTreeMap<String, Revocation>,
+}
+
+impl Changing for Revoked {
+    fn add(&mut self, given: Self) {
+        for (name, revocation) in given.agents {
+            let known = self.agents.entry(name).or_insert(revocation);
+            known.issued_until_s = known.issued_until_s.max(revocation.issued_until_s);
+        }
+    }
 }
 
 impl Revoked {

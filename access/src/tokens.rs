@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::folder::Changing;
 use crate::token::hex;
 use crate::{AccessError, AccessFolder, Fingerprint, Role, Token, now_s};
 
@@ -42,6 +43,12 @@ pub struct TokenEntry {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     pub(crate) tokens: Vec<TokenEntry>,
+}
+
+impl Changing for Tokens {
+    fn add(&mut self, given: Self) {
+        self.tokens.extend(given.tokens);
+    }
 }
 
 impl Tokens {

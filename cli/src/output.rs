@@ -9,12 +9,13 @@ use comfy_table::{Table, presets};
 use groundswell_coordinator::compare::Comparison;
 use groundswell_coordinator::report::{self, Format, Rendered, Report, TextOptions, render};
 use groundswell_coordinator::search::SearchReport;
+use groundswell_coordinator::server::AUDIT;
 use tracing_subscriber::EnvFilter;
 
 /// Width of the report where stdout is no terminal, or does not tell.
 const DEFAULT_WIDTH: usize = 140;
 
-/// Logs go to stderr; `GROUNDSWELL_LOG` overrides what is logged.
+/// Logs go to stderr; `GROUNDSWELL_LOG` overrides what is logged, but for what an audit log could not be told.
 pub(crate) fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => "warn",
@@ -23,6 +24,10 @@ pub(crate) fn log_to_stderr(verbose: u8) {
     };
     let filter = EnvFilter::try_from_env("GROUNDSWELL_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,groundswell={level},groundswell_agent={level},groundswell_coordinator={level},groundswell_demo_target={level}")));
+    let filter = match format!("{AUDIT}=info").parse() {
+        Ok(audit) => filter.add_directive(audit),
+        Err(_) => filter,
+    };
     // A second subscriber (tests that run in one process) changes nothing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use groundswell_scenario::{Plan, PlanSource};
 use serde::Deserialize;
 
+use crate::commands;
 use crate::objects::{self, Object};
 use crate::rules;
 use crate::tools::{Tool, deploy};
@@ -158,6 +159,25 @@ pub(crate) fn helm_refuses() -> anyhow::Result<()> {
     ] {
         let refused = chart(&[value]).err().with_context(|| format!("{value} was taken"))?;
         ensure!(format!("{refused:#}").contains(named), "{value}: {refused:#}");
+    }
+    Ok(())
+}
+
+/// What the guide runs in a pod is a command, and the pod is there.
+pub(crate) fn guide_runs_in_pods() -> anyhow::Result<()> {
+    let guide = std::fs::read_to_string(deploy("../docs/deploy/kubernetes.md"))?;
+    let calls: Vec<&str> = guide.lines().filter_map(|line| Some(line.split_once(" exec ")?.1)).collect();
+    ensure!(calls.iter().any(|call| call.contains("certs revoke ")), "the guide turns no agent out: {calls:?}");
+    let base = manifests("base")?;
+    let set = base.iter().find(|object| object.kind() == "StatefulSet").context("no StatefulSet")?;
+    for call in calls {
+        let (pod, words) = call.split_once(" -- /groundswell ").context("no command of the image")?;
+        ensure!(pod == format!("{}-0", set.name()), "{pod} is no pod of {}", set.id());
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        commands::accepted(&words)?;
+        for variable in ["GROUNDSWELL_ACCESS", "GROUNDSWELL_DATA_DIR"] {
+            commands::reads(&words, variable)?;
+        }
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("kubernetes::kustomize", &[Tool::Kubectl], kubernetes::kustomize),
     ("kubernetes::helm", &[Tool::Helm], kubernetes::helm),
     ("kubernetes::helm_refuses_what_it_does_not_know", &[Tool::Helm], kubernetes::helm_refuses),
+    ("kubernetes::guide_runs_in_pods", &[], kubernetes::guide_runs_in_pods),
     ("kubernetes::plans_are_valid", &[], kubernetes::plans_are_valid),
     ("compose::every_service", &[], compose::every_service),
     ("compose::as_the_tool_reads_it", &[Tool::Compose], compose::as_the_tool_reads_it),

@@ -253,8 +253,24 @@ fn coordinator(spec: &Value, objects: &[Object]) -> anyhow::Result<()> {
         let named = names.split(',').any(|name| name == service.name());
         ensure!(!is_reached || named, "{} is not in its certificate: {names}", service.name());
     }
+    keeps_what_changes(container, &variables)?;
     let tokens = variables.get("GROUNDSWELL_TOKENS").context("no tokens")?["value"].as_str().unwrap_or_default();
     ensure!(tokens.split(',').count() == 4, "{tokens}");
+    Ok(())
+}
+
+/// Revocations and the audit log outlive the pod: they are in the access folder or, where that is a Secret, in that of the
+/// data, and one of the two is on the claim.
+fn keeps_what_changes(container: &Value, variables: &BTreeMap<&str, &Value>) -> anyhow::Result<()> {
+    let is_on_claim = |variable: &str| {
+        let path = variables.get(variable).and_then(|one| one["value"].as_str());
+        let mounts = list(&container["volumeMounts"]);
+        mounts
+            .iter()
+            .any(|one| one["name"] == "data" && one["mountPath"].as_str() == path && one.get("readOnly").is_none())
+    };
+    let keeps = is_on_claim("GROUNDSWELL_DATA_DIR") || is_on_claim("GROUNDSWELL_ACCESS");
+    ensure!(keeps, "nothing keeps revocations and the audit log: {}", container["volumeMounts"]);
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod interrupt;
 mod limits;
 mod loss;
 mod monitoring;
+mod mounts;
 mod probes;
 mod rooms;
 mod security;
@@ -154,6 +155,8 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
         &[Tool::Python("grpc, opentelemetry.proto.collector.metrics.v1")],
         monitoring::opentelemetry,
     ),
+    ("mounts::keys_that_cannot_be_written", &[Tool::Mount], mounts::keys_that_cannot_be_written),
+    ("mounts::an_audit_log_without_a_file", &[], mounts::an_audit_log_without_a_file),
     ("probes::health_is_an_exit_code", &[], probes::health_is_an_exit_code),
     ("probes::agents_leave_after_their_time", &[], probes::agents_leave_after_their_time),
     ("probes::a_token_is_kept_while_it_lasts", &[], probes::a_token_is_kept_while_it_lasts),

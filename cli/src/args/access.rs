@@ -13,7 +13,8 @@ pub struct DoorArgs {
     /// The CA, certificates and hashes of tokens of this coordinator [default: `access` in the folder of --data-dir]
     ///
     /// On an address that is not a loopback one, a coordinator serves over TLS only, agents need a certificate, and people a
-    /// token. What the folder lacks is made at the start.
+    /// token. What the folder lacks is made at the start. Where it is on a read-only mount, revocations, tokens and the audit
+    /// log are kept in `access` in the folder of --data-dir.
     #[arg(long, value_name = "DIR", env = "GROUNDSWELL_ACCESS")]
     pub access: Option<PathBuf>,
     /// DNS name or IP address by which agents and browsers reach this coordinator, for its certificate (repeatable)

@@ -22,11 +22,20 @@ const ADMIN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// The folder that the arguments say.
 pub(super) fn folder(args: &AccessArgs) -> Result<AccessFolder, Failure> {
-    let at = match &args.access {
-        Some(at) => at.clone(),
-        None => beside(&store::location(&args.store)?)?,
+    let beside = || beside(&store::location(&args.store)?);
+    let folder = match &args.access {
+        Some(at) => AccessFolder::open_or(at, || beside().ok()),
+        None => AccessFolder::open(&beside()?),
     };
-    AccessFolder::open(&at).map_err(Failure::usage)
+    folder.map_err(Failure::usage)
+}
+
+/// Where a change was kept, if not in the access folder: a coordinator with other data does not see it.
+pub(super) fn kept(folder: &AccessFolder) -> String {
+    if folder.changes() == folder.at() {
+        return String::new();
+    }
+    format!(" (kept in {}, because {} is read-only)", folder.changes().display(), folder.at().display())
 }
 
 /// The access folder beside the runs of a store.
@@ -53,8 +62,11 @@ pub(super) fn door(
     if on_this_machine && args.access.is_none() && statics.is_empty() {
         return Ok(Door::Local);
     }
-    let folder = args.access.clone().map_or_else(default_folder, Ok)?;
-    let gate = Gate::open(&folder, &names(args, listen.ip()), statics).map_err(Failure::usage)?;
+    let folder = match &args.access {
+        Some(at) => AccessFolder::open_or(at, || default_folder().ok()),
+        None => AccessFolder::open(&default_folder()?),
+    };
+    let gate = Gate::of(folder.map_err(Failure::usage)?, &names(args, listen.ip()), statics).map_err(Failure::usage)?;
     Ok(Door::Gate(Arc::new(gate)))
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use groundswell_access::{AccessFolder, Authority};
 
-use super::access::{fingerprint, folder};
+use super::access::{fingerprint, folder, kept};
 use crate::args::{CertsAction, CertsArgs};
 use crate::{Exit, Failure, Outcome, output};
 
@@ -38,8 +38,9 @@ pub(crate) fn run(args: &CertsArgs) -> Outcome {
             }
         }
         CertsAction::Revoke { name, access } => {
-            folder(access)?.revoke_agent(name).map_err(Failure::usage)?;
-            output::note(&format!("certificates that agent {name} has by now count no more"));
+            let folder = folder(access)?;
+            folder.revoke_agent(name).map_err(Failure::usage)?;
+            output::note(&format!("certificates that agent {name} has by now count no more{}", kept(&folder)));
         }
         CertsAction::Revoked { access } => output::print(&revoked(&folder(access)?)?),
     }

@@ -57,7 +57,13 @@ fn welcome(args: &ServeArgs, address: SocketAddr, location: &Location, door: &Do
     };
     output::note(&format!("coordinator listening on {url}"));
     match door {
-        Door::Gate(gate) => output::note(&format!("  its keys are in {}", gate.folder().at().display())),
+        Door::Gate(gate) => {
+            let folder = gate.folder();
+            output::note(&format!("  its keys are in {}", folder.at().display()));
+            if folder.changes() != folder.at() {
+                output::note(&format!("  revocations and the audit log are in {}", folder.changes().display()));
+            }
+        }
         Door::Local => {}
         Door::Open => output::note("  --insecure: whoever reaches it can join, read and steer; every report says so"),
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use groundswell_access::{AccessFolder, Authority, NewToken};
 
-use super::access::{folder, moment};
+use super::access::{folder, kept, moment};
 use crate::args::{TokensAction, TokensArgs};
 use crate::{Exit, Failure, Outcome, output};
 
@@ -33,8 +33,9 @@ pub(crate) fn run(args: &TokensArgs) -> Outcome {
         }
         TokensAction::List { access } => output::print(&list(&folder(access)?)?),
         TokensAction::Revoke { id, access } => {
-            folder(access)?.revoke_token(id).map_err(Failure::usage)?;
-            output::note(&format!("token {id} counts no more"));
+            let folder = folder(access)?;
+            folder.revoke_token(id).map_err(Failure::usage)?;
+            output::note(&format!("token {id} counts no more{}", kept(&folder)));
         }
     }
     Ok(Exit::Success)

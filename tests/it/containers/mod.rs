@@ -94,13 +94,21 @@ pub(crate) fn the_pods_of_kubernetes() -> anyhow::Result<()> {
     let mut node = Node::new(&cluster::shipped_plan("deploy/kubernetes/run/plan.yaml")?)?;
     let coordinator = node.start("base/coordinator.yaml", "groundswell-coordinator")?;
     node.start("demo/target.yaml", "groundswell-target")?;
+    let mut agents = Vec::new();
     for agent in ["groundswell-agent-a", "groundswell-agent-b", "groundswell-agent-c", "groundswell-agent-d"] {
-        node.start("base/agents.yaml", agent)?;
+        agents.push(node.start("base/agents.yaml", agent)?);
     }
     let (code, said) = node.run("run/run.yaml", "groundswell-run")?;
     ensure!(code == Some(0) && said.contains("PASSED") && said.contains("4 agents"), "{code:?} {said}");
     ensure!(said.contains("groundswell-agent-d"), "agents have the names of their pods: {said}");
-    let probe =
-        ["exec", &coordinator, "/groundswell", "health", "--ready", "https://localhost:7710", "--ca", "/access/ca.pem"];
-    image::output(std::process::Command::new("docker").args(probe)).map(drop)
+    node.exec(&coordinator, &["health", "--ready", "https://localhost:7710", "--ca", "/access/ca.pem"])?;
+    // As the guide turns an agent out.
+    node.exec(&coordinator, &["certs", "revoke", "groundswell-agent-d"])?;
+    let last = node.ended(agents.last().context("no agents")?)?;
+    ensure!(last.contains("revoked"), "{last}");
+    let audit = node.file(&coordinator, "/data/access/audit.jsonl")?;
+    for entry in ["\"who\":\"file join\"", "groundswell-agent-d", "\"who\":\"file run\"", "\"submitted\""] {
+        ensure!(audit.contains(entry), "{entry} is not in the audit log: {audit}");
+    }
+    Ok(())
 }

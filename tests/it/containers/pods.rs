@@ -53,6 +53,25 @@ impl Node {
         Ok((done.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }
 
+    /// What `kubectl exec` runs in a pod.
+    pub(super) fn exec(&self, pod: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        output(Command::new("docker").args(["exec", pod, "/groundswell"]).args(arguments))
+    }
+
+    /// A file of a pod, on what outlives it.
+    pub(super) fn file(&self, pod: &str, path: &str) -> anyhow::Result<String> {
+        let copy = self.objects.path().join("copy");
+        output(Command::new("docker").arg("cp").arg(format!("{pod}:{path}")).arg(&copy))?;
+        Ok(fs::read_to_string(copy)?)
+    }
+
+    /// Waits for the end of a pod, and returns what it said.
+    pub(super) fn ended(&self, pod: &str) -> anyhow::Result<String> {
+        output(Command::new("docker").args(["wait", pod]))?;
+        let said = Command::new("docker").args(["logs", pod]).output()?;
+        Ok(String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
+    }
+
     fn call(&self, file: &str, name: &str, how: &[&str]) -> anyhow::Result<Command> {
         let text = fs::read_to_string(repository().join("deploy/kubernetes").join(file))?;
         let objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
@@ -73,8 +92,12 @@ impl Node {
             let (volume, path) = (text_of(&mount["name"]), text_of(&mount["mountPath"]));
             match self.source(pod, volume) {
                 Some(source) => call.arg("--volume").arg(format!("{}:{path}:ro", source.display())),
-                // Folders that are empty at the start, and claims.
-                None => call.args(["--tmpfs", &format!("{path}:uid=65532,gid=65532,mode=0700")]),
+                // Folders that are empty at the start.
+                None if list(&pod["volumes"]).iter().any(|one| one["name"] == volume) => {
+                    call.args(["--tmpfs", &format!("{path}:uid=65532,gid=65532,mode=0700")])
+                }
+                // A claim.
+                None => call.arg("--volume").arg(path),
             };
         }
         call.arg(&self.image.tag).args(list(&container["args"]).iter().map(text_of));

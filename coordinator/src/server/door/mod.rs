@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 pub(super) use attempts::Attempts;
+pub use audit::AUDIT;
 pub(super) use audit::Audit;
 pub(super) use hosts::Hosts;
 pub(super) use listen::listen;
@@ -91,7 +92,7 @@ pub(super) struct Doorkeeper {
 impl Doorkeeper {
     pub(super) fn new(door: Door, names: &[String]) -> Self {
         let audit = match &door {
-            Door::Gate(gate) => Audit::to(&gate.folder().path("audit.jsonl")),
+            Door::Gate(gate) => Audit::to(&gate.folder().changes().join("audit.jsonl")),
             Door::Local | Door::Open => Audit::none(),
         };
         Doorkeeper {

@@ -88,7 +88,7 @@ pub(super) async fn join(
     };
     check_name(&join.name, MAX_NAME_BYTES).map_err(|error| Problem::bad_request(error.to_string()))?;
     let token = bearer(&headers).unwrap_or_default();
-    granted(&services, gate, &who.peer, token, Role::Join)?;
+    let by = granted(&services, gate, &who.peer, token, Role::Join)?.by;
     if services.present().await?.agents.iter().any(|agent| agent.name == join.name && agent.is_alive()) {
         return Err(Problem::new(StatusCode::CONFLICT, JoinError::NameTaken(join.name).to_string()));
     }
@@ -97,7 +97,7 @@ pub(super) async fn join(
         _ => Problem::internal(error.to_string()),
     })?;
     let issued = issued.map_err(Refusal::Denied)?;
-    services.doorkeeper.audit.say("join token", who.peer.address, "joined", &json!({ "agent": join.name }));
+    services.doorkeeper.audit.say(&by, who.peer.address, "joined", &json!({ "agent": join.name }));
     Ok(Answer(Certificate { certificate: issued.certificate, ca: issued.ca }))
 }
 
