@@ -13,6 +13,7 @@ use crate::tools::{Tool, deploy};
 #[derive(Deserialize)]
 struct Compose {
     services: BTreeMap<String, Value>,
+    networks: BTreeMap<String, Value>,
 }
 
 fn file() -> anyhow::Result<Compose> {
@@ -42,6 +43,32 @@ pub(crate) fn every_service() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing that is started here reaches anything outside, whatever it is told to: a network has no way out or, where a port is
+/// published on it, none by which answers come back.
+pub(crate) fn no_way_out() -> anyhow::Result<()> {
+    let compose = file()?;
+    for (name, network) in &compose.networks {
+        let masquerades = &network["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"];
+        ensure!(network["internal"] == true || masquerades == "false", "{name} leads outside");
+    }
+    let internal = |name: &String| compose.networks.get(name).is_some_and(|network| network["internal"] == true);
+    for (name, service) in &compose.services {
+        let networks = words(&service["networks"]);
+        ensure!(!networks.is_empty() || service["network_mode"] == "none", "{name} is on Compose's default network");
+        // A port can't be published on an internal network, and nobody else needs another one.
+        let publishes = service.get("ports").is_some();
+        ensure!(publishes != networks.iter().all(internal), "{name}: {networks:?}");
+    }
+    ensure!(words(&compose.services["agent"]["networks"]) == ["control", "load"], "what agents reach");
+    ensure!(words(&compose.services["run"]["networks"]) == ["control"], "what runs reach");
+    // It has an account that everybody knows.
+    let grafana = &compose.services["grafana"]["environment"];
+    for (variable, value) in [("GF_AUTH_BASIC_ENABLED", "false"), ("GF_AUTH_DISABLE_LOGIN_FORM", "true")] {
+        ensure!(grafana[variable] == value, "{variable}: {}", grafana[variable]);
+    }
+    Ok(())
+}
+
 fn check(name: &str, service: &Value) -> anyhow::Result<()> {
     ensure!(service["cap_drop"] == serde_json::json!(["ALL"]), "it has capabilities");
     ensure!(service["read_only"] == true, "its root can be written");
@@ -68,6 +95,16 @@ fn check(name: &str, service: &Value) -> anyhow::Result<()> {
     ensure!(has_check || is_off, "{name} has the health check of a coordinator");
     if has_check {
         commands::accepted(&words(&service["healthcheck"]["test"])[2..])?;
+    }
+    Ok(())
+}
+
+/// The commands that `containers` in `tests/it` follows to a report are those of the guide.
+pub(crate) fn guide_has_the_first_report() -> anyhow::Result<()> {
+    let guide = std::fs::read_to_string(deploy("../docs/deploy/docker.md"))?;
+    for call in ["run --rm run", "up --scale agent=4 run"] {
+        let line = format!("\ndocker compose -f deploy/compose.yaml {call}\n");
+        ensure!(guide.contains(&line), "the guide has no {line}");
     }
     Ok(())
 }

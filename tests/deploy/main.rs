@@ -28,6 +28,8 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("kubernetes::guide_runs_in_pods", &[], kubernetes::guide_runs_in_pods),
     ("kubernetes::plans_are_valid", &[], kubernetes::plans_are_valid),
     ("compose::every_service", &[], compose::every_service),
+    ("compose::no_way_out", &[], compose::no_way_out),
+    ("compose::guide_has_the_first_report", &[], compose::guide_has_the_first_report),
     ("compose::as_the_tool_reads_it", &[Tool::Compose], compose::as_the_tool_reads_it),
     ("systemd::every_unit", &[], systemd::every_unit),
     ("systemd::verified", &[Tool::SystemdAnalyze], systemd::verified),

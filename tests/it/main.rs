@@ -161,6 +161,8 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("probes::agents_leave_after_their_time", &[], probes::agents_leave_after_their_time),
     ("probes::a_token_is_kept_while_it_lasts", &[], probes::a_token_is_kept_while_it_lasts),
     ("containers::the_first_report", &[Tool::Docker], containers::the_first_report),
+    ("containers::the_first_report_of_up", &[Tool::Docker], containers::the_first_report_of_up),
+    ("containers::no_way_out", &[Tool::Docker, Tool::NetworkNamespace], containers::no_way_out),
     ("containers::a_run_through_faults", &[Tool::Docker], containers::a_run_through_faults),
     ("containers::the_pods_of_kubernetes", &[Tool::Docker], containers::the_pods_of_kubernetes),
     ("stored::a_run_moves_to_another_store", &[], stored::moved),

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 use super::image::{Image, output};
-use crate::harness::{Daemon, Report, compose, folder, own_port, repository, write};
+use crate::harness::{Daemon, Groundswell, Report, compose, folder, own_port, repository, write};
 
 /// Nothing that a test waits for takes so long.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -51,6 +51,11 @@ impl Cluster {
     /// The one command of the guide; the agents and all else are started by it.
     pub(super) fn run_shipped_plan(&self) -> anyhow::Result<(Option<i32>, Report)> {
         Begun { cluster: self, run: Daemon::spawn("run", &mut self.run_command())? }.end()
+    }
+
+    /// The other command of the guide, which ends with what `run` prints.
+    pub(super) fn up_to_the_report(&self) -> anyhow::Result<String> {
+        output(&mut self.compose(&["up", "--scale", "agent=4", "run"]))
     }
 
     /// Submits a plan to all four agents.
@@ -137,6 +142,34 @@ impl Cluster {
             let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).context("no root")?;
             ensure!(root.split(' ').nth(3).is_some_and(|options| options.starts_with("ro")), "{service}: {root}");
         }
+        Ok(())
+    }
+
+    /// Whether somebody outside, who has a `GET /health`, is reached from a network that Docker makes by default, and from the
+    /// containers of each service.
+    pub(super) fn reach(&self, url: &str) -> anyhow::Result<Vec<(&'static str, bool)>> {
+        let mut reach = Vec::new();
+        let mut ask = |from, call: &mut Command| -> anyhow::Result<()> {
+            let asked = call.args(["health", url]).output()?;
+            reach.push((from, asked.status.success()));
+            Ok(())
+        };
+        ask("bridge", Command::new("docker").args(["run", "--rm", "--network", "bridge", &self.image.tag]))?;
+        for service in ["agent", "coordinator", "target"] {
+            let id = self.containers(service)?.pop().context("no container")?;
+            ask(service, Command::new("docker").args(["exec", &id, "/groundswell"]))?;
+        }
+        ask("run", &mut self.compose(&["run", "--rm", "-T", "--no-deps", "--entrypoint", "/groundswell", "run"]))?;
+        Ok(reach)
+    }
+
+    /// What people open, from this machine.
+    pub(super) fn is_published(&self) -> anyhow::Result<()> {
+        let ca = output(&mut self.compose(&["run", "--rm", "-T", "certs", "ca"]))?;
+        let ca = write(self.folder.path(), "ca.pem", &ca)?.display().to_string();
+        let url = format!("https://127.0.0.1:{}", self.port);
+        let health = Groundswell::new(["health", "--ready", &url, "--ca", &ca]).finish()?;
+        ensure!(health.code == Some(0), "{health:?}");
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use groundswell_coordinator::report::Status;
 
+use crate::harness::Namespace;
 use cluster::Cluster;
 use pods::Node;
 
@@ -22,6 +23,7 @@ pub(crate) fn the_first_report() -> anyhow::Result<()> {
     ensure!(report.agents.len() == 4 && report.agents.iter().all(|agent| agent.issued > 0), "{:?}", report.agents);
     ensure!(report.ledger.balanced && report.ledger.unknown_max == 0, "{:?}", report.ledger);
     cluster.has_no_rights()?;
+    cluster.is_published()?;
     // Asked to stop, everybody ends well: agents drain, the coordinator closes its store.
     for service in ["agent", "coordinator", "target"] {
         for id in cluster.containers(service)? {
@@ -29,6 +31,27 @@ pub(crate) fn the_first_report() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same with `up`: as many agents as it says, and the report on the terminal.
+pub(crate) fn the_first_report_of_up() -> anyhow::Result<()> {
+    let cluster = Cluster::prepare()?;
+    let said = cluster.up_to_the_report()?;
+    ensure!(said.contains("PASSED") && said.contains("4 agents"), "{said}");
+    ensure!(cluster.containers("agent")?.len() == 4, "{said}");
+    Ok(())
+}
+
+/// A machine of the network around is reached by whatever Docker starts without being told more, and by nobody of the cluster.
+pub(crate) fn no_way_out() -> anyhow::Result<()> {
+    let cluster = Cluster::prepare()?;
+    cluster.up()?;
+    let outside = Namespace::new()?;
+    let (_somebody, url) = outside.target()?;
+    let reach = cluster.reach(&url)?;
+    let expected = [("bridge", true), ("agent", false), ("coordinator", false), ("target", false), ("run", false)];
+    ensure!(reach == expected, "{reach:?}");
+    cluster.is_published()
 }
 
 /// A rate of 100 operations a second, each of them in one counter whatever happens.

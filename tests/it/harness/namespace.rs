@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, bail};
 
-use super::process::{Daemon, agent_through};
+use super::process::{Daemon, Groundswell, agent_through, target_of};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -57,6 +57,16 @@ impl Namespace {
         let own = format!("--net=/run/netns/{}", self.name);
         let clock = ["unshare", "--time", "--monotonic", "86400", "--fork", "--kill-child"];
         agent_through(coordinator, name, &["--allow", target], "nsenter", &[&[own.as_str()], &clock[..]].concat())
+    }
+
+    /// A demo target in it, with its URL.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn target(&self) -> anyhow::Result<(Daemon, String)> {
+        let (own, at) = (format!("--net=/run/netns/{}", self.name), format!("{}:0", self.address(To::Target, 2)));
+        let call = Groundswell::new(["-v", "demo-target", "--listen", &at]).through("nsenter", &[&own]);
+        target_of(call)
     }
 
     /// Reaches an address of the host over its link to the target.

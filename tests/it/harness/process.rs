@@ -254,7 +254,15 @@ impl Drop for Daemon {
 /// # Errors
 /// When it does not come up.
 pub(crate) fn demo_target() -> anyhow::Result<(Daemon, String)> {
-    let mut target = Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]).start("target")?;
+    target_of(Groundswell::new(["-v", "demo-target", "--listen", "127.0.0.1:0"]))
+}
+
+/// The target that this call starts, with its URL.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn target_of(call: Groundswell) -> anyhow::Result<(Daemon, String)> {
+    let mut target = call.start("target")?;
     let line = target.wait_for("http://")?;
     let url = line.split_whitespace().find(|word| word.starts_with("http://")).context("no URL")?.to_owned();
     Ok((target, url))
