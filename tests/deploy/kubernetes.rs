@@ -98,7 +98,10 @@ pub(crate) fn kustomize() -> anyhow::Result<()> {
 }
 
 /// Renders the chart with these values.
-fn chart(values: &[&str]) -> anyhow::Result<String> {
+///
+/// # Errors
+/// What helm says.
+pub(crate) fn chart(values: &[&str]) -> anyhow::Result<String> {
     let mut arguments: Vec<OsString> = ["template", "groundswell"].into_iter().map(OsString::from).collect();
     arguments.push(deploy("helm/groundswell").into());
     arguments.extend(["--namespace", "load", "--kube-version", "1.33.0"].map(OsString::from));

@@ -8,6 +8,7 @@ mod kubernetes;
 mod network;
 mod objects;
 mod rules;
+mod same;
 mod systemd;
 mod tools;
 
@@ -25,6 +26,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("kubernetes::kustomize", &[Tool::Kubectl], kubernetes::kustomize),
     ("kubernetes::helm", &[Tool::Helm], kubernetes::helm),
     ("kubernetes::helm_refuses_what_it_does_not_know", &[Tool::Helm], kubernetes::helm_refuses),
+    ("same::kustomize_and_helm", &[Tool::Kubectl, Tool::Helm], same::kustomize_and_helm),
     ("kubernetes::guide_runs_in_pods", &[], kubernetes::guide_runs_in_pods),
     ("kubernetes::plans_are_valid", &[], kubernetes::plans_are_valid),
     ("compose::every_service", &[], compose::every_service),

@@ -80,6 +80,9 @@ pub(crate) fn selects(selector: &Value, labels: &Labels) -> bool {
         .is_none_or(|wanted| wanted.iter().all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str()));
     let by_expressions = list(&selector["matchExpressions"]).iter().all(|expression| {
         let value = expression["key"].as_str().and_then(|key| labels.get(key));
+        if expression["operator"] == "DoesNotExist" {
+            return value.is_none();
+        }
         expression["operator"] == "In"
             && value.is_some_and(|value| list(&expression["values"]).iter().any(|one| one == value.as_str()))
     });

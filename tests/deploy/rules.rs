@@ -37,13 +37,21 @@ pub(crate) fn hold(objects: &[Object]) -> anyhow::Result<()> {
         }
         match object.kind() {
             "Service" => service(object, objects).with_context(rule)?,
-            "PodDisruptionBudget" => {
-                let selector = &object.value["spec"]["selector"];
-                let some = templates(objects).any(|template| selects(selector, &labels_of(template)));
-                ensure!(some, "{}: it selects no pods", object.id());
-            }
+            "PodDisruptionBudget" => budget(object, objects).with_context(rule)?,
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// It counts pods, and none of a Job: those have no number of replicas, and where one is selected nothing is evicted at all.
+fn budget(object: &Object, objects: &[Object]) -> anyhow::Result<()> {
+    let selector = &object.value["spec"]["selector"];
+    ensure!(templates(objects).any(|template| selects(selector, &labels_of(template))), "it selects no pods");
+    for template in templates(objects) {
+        let mut of_job = labels_of(template);
+        of_job.insert("batch.kubernetes.io/job-name".to_owned(), "any".to_owned());
+        ensure!(!selects(selector, &of_job), "it selects pods of a Job");
     }
     Ok(())
 }
