@@ -149,29 +149,58 @@ pub struct Needs {
     pub connects_per_s: f64,
 }
 
+/// What a scenario needs, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// The earliest moment at which it begins.
+    pub from: Duration,
+    /// The latest moment at which it starts an iteration.
+    pub to: Duration,
+    /// What it needs at its greatest moment.
+    pub needs: Needs,
+    /// It has no place on the run's time, and so stays whole with an [`Assignment`] made before the start.
+    pub stays_whole: bool,
+}
+
+impl Span {
+    /// May it be at work then?
+    pub fn lasts(&self, moment: Duration) -> bool {
+        self.from <= moment && moment < self.to
+    }
+}
+
 impl Plan {
     /// What a share needs at its greatest moment.
     pub fn needs(&self, share: &Share) -> Needs {
-        let spans: Vec<(Duration, Duration, Needs)> = (0..self.scenarios.len())
-            .map(|index| {
-                (self.earliest_start(index), self.latest_end(index), self.needs_of(&self.scenarios[index], share))
-            })
-            .collect();
+        let spans: Vec<Span> = self.spans(share).collect();
         // Where one begins, it and those that last are together; the greatest sum is at one of these moments.
         let at = |moment: Duration| {
-            let together = spans.iter().filter(|(from, to, _)| *from <= moment && moment < *to);
-            together.fold(Needs::default(), |sum, (_, _, needs)| Needs {
+            let together = spans.iter().filter(|span| span.lasts(moment));
+            together.fold(Needs::default(), |sum, Span { needs, .. }| Needs {
                 connections: sum.connections.saturating_add(needs.connections),
                 users: sum.users.saturating_add(needs.users),
                 operations_per_s: sum.operations_per_s + needs.operations_per_s,
                 connects_per_s: sum.connects_per_s + needs.connects_per_s,
             })
         };
-        spans.iter().map(|(from, _, _)| at(*from)).fold(Needs::default(), |most, needs| Needs {
+        spans.iter().map(|span| at(span.from)).fold(Needs::default(), |most, needs| Needs {
             connections: most.connections.max(needs.connections),
             users: most.users.max(needs.users),
             operations_per_s: most.operations_per_s.max(needs.operations_per_s),
             connects_per_s: most.connects_per_s.max(needs.connects_per_s),
+        })
+    }
+
+    /// Each scenario's part of what a share needs.
+    pub fn spans<'a>(&'a self, share: &'a Share) -> impl Iterator<Item = Span> + 'a {
+        self.scenarios.iter().enumerate().map(move |(index, scenario)| {
+            let is_fixed = scenario.phases.iter().any(|phase| matches!(phase.load, Load::Iterations { .. }));
+            Span {
+                from: self.earliest_start(index),
+                to: self.latest_end(index),
+                needs: self.needs_of(scenario, share),
+                stays_whole: is_fixed || matches!(scenario.start, ScenarioStart::AfterEnd(_)),
+            }
         })
     }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::AgentOptions;
 use crate::allow::{Allowlist, Refused};
-use crate::guard::{part_of, within_limits};
+use crate::guard::{Taken, part_of, within_limits};
 use crate::transport::{Gate, Resolver};
 
 /// The name service has so long; what it does not know by then is decided when load is sent.
@@ -25,16 +25,17 @@ pub(super) struct Admitted {
     pub(super) wanted: Value,
 }
 
-/// Lets a plan in, or says why not. Blocks while it looks up names.
+/// Lets a plan in, or says why not. `others` is what other runs take. Blocks while it looks up names.
 pub(super) fn admit(
     plan: &Plan,
     source: &PlanSource,
     assignment: &Assignment,
     gate: &Gate,
+    others: Taken,
     options: &AgentOptions,
 ) -> Result<Admitted, String> {
     let guard = &options.guard;
-    within_limits(plan, options.limits, std::iter::once(assignment))?;
+    within_limits(options.limits, others, Taken::by(plan, std::iter::once(assignment)))?;
     let mut warnings = Vec::new();
     if let Some(most) = guard.max_duration {
         let (most_text, longest) = (humantime::format_duration(most), plan.longest());

@@ -1,5 +1,8 @@
 //! The agent between sessions and runs: what it measures and what it may do outlive every session.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use super::link::{Happened, Link, explain};
 use super::{AgentError, AgentOptions, Dialler};
 use crate::clock::{AgentClock, ClockSync};
 use crate::delivery::{Fence, Torn};
+use crate::guard::Taken;
 
 /// Probes at the beginning of a session, one after another: the least round trip of so many is close to the link's own.
 const FIRST_PROBES: u32 = 16;
@@ -311,9 +315,9 @@ impl Agent {
             }
             Heard::Assign(assign) => self.assign(&assign.run_id, assign.assignment).await,
             Heard::End(end) => {
-                let run_id = end.run_id.clone();
+                let (run_id, others) = (end.run_id.clone(), self.taken_beside(&end.run_id));
                 let said = match self.job(&run_id) {
-                    Some(job) => job.end(end).await,
+                    Some(job) => job.end(end, others).await,
                     None => None,
                 };
                 if let Some(said) = said {
@@ -332,17 +336,24 @@ impl Agent {
     }
 
     async fn arm(&mut self, arm: Arm) {
+        let ready = self.armed(arm).await;
+        self.ready = Some((ready, Instant::now() + CLOCK_PATIENCE));
+        self.hurry.notify_one();
+        self.say_ready();
+    }
+
+    async fn armed(&mut self, arm: Arm) -> Ready {
         let (options, incarnation, run_id) = (self.options.clone(), self.incarnation, arm.run_id.clone());
-        let places = self.places.clone();
+        // A run that it has already counts too: what is armed twice would be started twice.
+        let (places, others) =
+            (self.places.clone(), self.jobs.iter().map(Job::taken).fold(Taken::default(), Taken::and));
         // Compiling a large plan takes a while, and heartbeats must not wait for it.
-        let armed = tokio::task::spawn_blocking(move || Job::arm(arm, &options, places, incarnation)).await;
+        let armed = tokio::task::spawn_blocking(move || Job::arm(arm, &options, places, others, incarnation)).await;
         let (job, ready) = armed.unwrap_or_else(|error| {
             (None, Ready { run_id, problem: format!("arming failed: {error}"), warnings: Vec::new() })
         });
         self.jobs.extend(job);
-        self.ready = Some((ready, Instant::now() + CLOCK_PATIENCE));
-        self.hurry.notify_one();
-        self.say_ready();
+        ready
     }
 
     async fn assign(&mut self, run_id: &str, assignment: Option<groundswell_proto::v1::Assignment>) {
@@ -350,9 +361,16 @@ impl Agent {
             tracing::warn!(run = run_id, "an assignment that is none was ignored");
             return;
         };
+        let others = self.taken_beside(run_id);
         if let Some(job) = self.job(run_id) {
-            job.assign(assignment).await;
+            job.assign(assignment, others).await;
         }
+    }
+
+    /// What all runs but this one take of the limits.
+    fn taken_beside(&self, run_id: &str) -> Taken {
+        let others = self.jobs.iter().filter(|job| !job.is(run_id, self.incarnation));
+        others.map(Job::taken).fold(Taken::default(), Taken::and)
     }
 
     /// The coordinator has lost what it had acknowledged, or never was this run's: what is left can't make it whole.

@@ -13,6 +13,7 @@ use super::AgentOptions;
 use super::admission::{Admitted, admit};
 use crate::audit::Trail;
 use crate::engine::{Engine, EngineOptions};
+use crate::guard::Taken;
 use crate::preflight::foresee;
 use crate::transport::Gate;
 
@@ -31,7 +32,13 @@ pub(super) struct Armed {
 }
 
 /// Compiles the plan and starts the workers, or says why not.
-pub(super) fn arm(arm: Arm, options: &AgentOptions, places: Places, trail: &mut Trail) -> Result<Armed, String> {
+pub(super) fn arm(
+    arm: Arm,
+    options: &AgentOptions,
+    places: Places,
+    others: Taken,
+    trail: &mut Trail,
+) -> Result<Armed, String> {
     let wire = arm.plan.ok_or("the coordinator sent no plan")?;
     let hash = wire.hash.clone();
     let source = PlanSource::from(wire);
@@ -45,7 +52,7 @@ pub(super) fn arm(arm: Arm, options: &AgentOptions, places: Places, trail: &mut 
     let assignment = Assignment::try_from(assignment).map_err(|error| error.to_string())?;
     let guard = &options.guard;
     let gate = Gate::new(&plan, guard.allow.clone(), places);
-    let Admitted { mut warnings, wanted } = admit(&plan, &source, &assignment, &gate, options)?;
+    let Admitted { mut warnings, wanted } = admit(&plan, &source, &assignment, &gate, others, options)?;
     warnings.extend(foresee(&plan, &assignment.share, options.workers).lacks);
     let run = HeaderValue::from_str(&arm.run_id).map_err(|_| "the run's id can't be said in a header")?;
     let engine_options = EngineOptions {

@@ -20,7 +20,7 @@ use crate::audit::Trail;
 use crate::clock::{ClockSync, RunClock};
 use crate::delivery::{Answer, Holdings, Outbox, Tenure, Torn};
 use crate::engine::{Engine, SealError};
-use crate::guard::within_limits;
+use crate::guard::{Taken, within_limits};
 
 /// A delta is sealed at every whole second of the run.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +58,7 @@ pub(super) struct Job {
     outbox: Outbox<Window>,
     holdings: Holdings,
     checking: Option<Check>,
+    was_checked: bool,
     /// Why this agent leaves before the end.
     leaving: Option<&'static str>,
     lease_expired: bool,
@@ -83,10 +84,17 @@ struct Kept {
 
 impl Job {
     /// Compiles the plan and starts the workers, or says why not. Takes a while for a large plan.
-    pub(super) fn arm(asked: Arm, options: &AgentOptions, places: Places, incarnation: u64) -> (Option<Job>, Ready) {
+    /// `others` is what other runs take of the limits.
+    pub(super) fn arm(
+        asked: Arm,
+        options: &AgentOptions,
+        places: Places,
+        others: Taken,
+        incarnation: u64,
+    ) -> (Option<Job>, Ready) {
         let run_id = asked.run_id.clone();
         let mut trail = trail(&asked, options);
-        match arm(asked, options, places, &mut trail) {
+        match arm(asked, options, places, others, &mut trail) {
             Ok(armed) => {
                 let ready = Ready { run_id: run_id.clone(), problem: String::new(), warnings: armed.warnings.clone() };
                 (Some(Job::new(run_id, incarnation, armed, options.limits, trail)), ready)
@@ -121,6 +129,7 @@ impl Job {
             outbox: Outbox::new(),
             holdings,
             checking: None,
+            was_checked: false,
             leaving: None,
             lease_expired: false,
             stopped: None,
@@ -167,8 +176,24 @@ impl Job {
         Held { run_id: self.run_id.clone(), incarnation: self.incarnation, last_seq: self.outbox.last_seq() }
     }
 
+    /// What it takes of the agent's limits.
+    pub(super) fn taken(&self) -> Taken {
+        if self.is_done() { Taken::default() } else { Taken::by(&self.plan, self.holdings.assignments()) }
+    }
+
+    /// Once for each run: what a check sends is in no account.
     pub(super) fn check_target(&mut self) {
-        self.checking = Some(Box::pin(self.engine.check_target()));
+        if std::mem::replace(&mut self.was_checked, true) {
+            return;
+        }
+        let logged = match &self.plan.ready {
+            Some(ready) => self.trail.wrote("checked", &json!({ "url": ready.url })),
+            None => Ok(()),
+        };
+        self.checking = Some(match logged {
+            Ok(()) => Box::pin(self.engine.check_target()),
+            Err(problem) => Box::pin(std::future::ready(Err(problem))),
+        });
     }
 
     /// Keeps a start that is ahead. One that has passed is kept only by an agent that joins a run under way: what is
@@ -210,16 +235,16 @@ impl Job {
         self.engine.lease(Some(self.tenure_origin + self.tenure.until()));
     }
 
-    /// More load.
-    pub(super) async fn assign(&mut self, assignment: Assignment) {
+    /// More load, beside what other runs take.
+    pub(super) async fn assign(&mut self, assignment: Assignment, others: Taken) {
         if self.done.is_none() && self.holdings.give(assignment.clone()) {
-            self.take_on(&assignment).await;
+            self.take_on(&assignment, others).await;
         }
     }
 
     /// Works off what it was given, unless it is more than this agent takes on or its log can't hold it: then its load ends.
-    async fn take_on(&mut self, assignment: &Assignment) {
-        let within = within_limits(&self.plan, self.limits, self.holdings.assignments());
+    async fn take_on(&mut self, assignment: &Assignment, others: Taken) {
+        let within = within_limits(self.limits, others, self.taken());
         let logged = within.and_then(|()| self.trail.wrote("assigned", &assigned(&self.plan, assignment)));
         match logged {
             Ok(()) => self.engine.assign(assignment).await,
@@ -231,8 +256,8 @@ impl Job {
         }
     }
 
-    /// Less load.
-    pub(super) async fn end(&mut self, end: End) -> Option<Say> {
+    /// Less load, beside what other runs take.
+    pub(super) async fn end(&mut self, end: End, others: Taken) -> Option<Say> {
         let instead = end.instead.map(Assignment::try_from).transpose().ok()?;
         let at = Duration::from_micros(end.until_run_us);
         let now = Duration::from_micros(self.start.as_ref()?.clock.now_us());
@@ -242,7 +267,7 @@ impl Job {
         if answer == Answer::Released {
             self.engine.end_assignment(end.generation, at).await;
             if let Some(instead) = instead.filter(|_| held(&self.holdings) > before) {
-                self.take_on(&instead).await;
+                self.take_on(&instead, others).await;
             }
         }
         let (run_id, generation) = (self.run_id.clone(), end.generation);
