@@ -39,6 +39,15 @@ impl Default for Allowlist {
     }
 }
 
+/// Whether a name may be looked up. A look-up tells name servers elsewhere what was asked, so it is a message of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookUp {
+    /// The list has the name, or there is none.
+    Listed,
+    /// The list has addresses that it may stand for.
+    Unlisted,
+}
+
 /// Why an address may not be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -63,6 +72,17 @@ impl Allowlist {
             Allowlist::Plan { .. } if named || kind != Kind::LinkLocal => Ok(()),
             Allowlist::Plan { .. } => Err(Refused::Kind(kind)),
         }
+    }
+
+    /// Whether the addresses of this name may be asked for: where no rule could cover any of them, nobody is asked.
+    pub(crate) fn look_up(&self, host: &str, port: u16) -> Result<LookUp, Refused> {
+        let Allowlist::Rules(rules) = self else { return Ok(LookUp::Listed) };
+        let is_local = rule::is_localhost(host) && rules.iter().any(|rule| rule.has_loopback(port));
+        if is_local || rules.iter().any(|rule| rule.covers_name(host, port)) {
+            return Ok(LookUp::Listed);
+        }
+        let may_be_covered = rules.iter().any(|rule| rule.covers_others(port));
+        if may_be_covered { Ok(LookUp::Unlisted) } else { Err(Refused::NotListed) }
     }
 
     /// Whether a connection may go to this name where a proxy looks up its address.

@@ -13,6 +13,7 @@
 
 mod allow;
 mod audit;
+mod bucket;
 mod clock;
 pub mod delivery;
 mod engine;

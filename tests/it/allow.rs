@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use groundswell_coordinator::report::Status;
@@ -125,9 +126,10 @@ struct TwoFaced {
 
 impl TwoFaced {
     /// The first question for an IPv4 address gets `first`, all later ones `then`.
-    fn start(first: [u8; 4], then: [u8; 4]) -> anyhow::Result<Self> {
+    /// Each test has one of its own, of this number.
+    fn start(number: u8, first: [u8; 4], then: [u8; 4]) -> anyhow::Result<Self> {
         // Resolvers ask at port 53, and loopback has addresses on which nobody else has it.
-        let address = format!("127.{}.53.53", 64 + std::process::id() % 64);
+        let address = format!("127.{}.53.{number}", 64 + std::process::id() % 64);
         let socket = UdpSocket::bind((address.as_str(), 53)).with_context(|| address.clone())?;
         let asked = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&asked);
@@ -166,7 +168,7 @@ fn answer(question: &[u8], address: impl Fn(u32) -> [u8; 4], asked: &AtomicU32) 
 pub(crate) fn rebinding() -> anyhow::Result<()> {
     let other = Recorder::start()?;
     let port = other.port();
-    let names = TwoFaced::start([192, 0, 2, 1], [127, 0, 0, 1])?;
+    let names = TwoFaced::start(53, [192, 0, 2, 1], [127, 0, 0, 1])?;
     let files = folder()?;
     let servers = format!("nameserver {}\noptions timeout:2 attempts:2\n", names.address);
     let servers = write(files.path(), "resolv.conf", &servers)?.display().to_string();
@@ -190,6 +192,36 @@ pub(crate) fn rebinding() -> anyhow::Result<()> {
         ensure!(names.asked.load(Ordering::Relaxed) >= 2, "the name was not asked for again");
     }
     ensure!(other.connections() == 0, "{:?}", other.heads());
+    Ok(())
+}
+
+/// Names that can't be allowed are not asked for, and others only so often: a name server elsewhere hears nothing of what a
+/// template makes of a host name.
+pub(crate) fn look_ups() -> anyhow::Result<()> {
+    let listed = Recorder::start()?;
+    let names = TwoFaced::start(54, [203, 0, 113, 1], [203, 0, 113, 1])?;
+    let files = folder()?;
+    let servers = format!("nameserver {}\noptions timeout:2 attempts:2\n", names.address);
+    let servers = write(files.path(), "resolv.conf", &servers)?.display().to_string();
+    let own = ["-m", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"", &servers];
+    let text = "target: TARGET\nmax_send_lag: 10s\nscenarios:\n  s:\n    load: { iterations: { per_user: 1 }, users: 150 }\n    \
+                flow: [ { get: 'http://{{ uuid() }}.victim.example/' } ]\n";
+    for (rule, class, asks) in [("shop.example.com", "not_allowed", false), ("192.0.2.0/24", "too_many_look_ups", true)]
+    {
+        names.asked.store(0, Ordering::Relaxed);
+        let prepared = Prepared::new(text, &listed.url())?;
+        let (_coordinator, url) = serve()?;
+        let allow = ["--allow", &listed.address(), "--allow", rule];
+        let begun = Instant::now();
+        let _agent = agent_through(&url, "guarded", &allow, "unshare", &own)?;
+        let run = prepared.call_on("run", &url, "1").finish()?;
+        let report: Report = prepared.report().with_context(|| format!("{run:?}"))?;
+        ensure!(run.code == Some(3) && report.ledger.unsent.contains_key(class), "{rule}: {:?}", report.ledger);
+        let asked = names.asked.load(Ordering::Relaxed);
+        let most = if asks { 100 + 10 * (begun.elapsed().as_secs() as u32 + 1) } else { 0 };
+        ensure!(asked <= most && (asked > 0) == asks, "{rule}: {asked} look-ups of {most}");
+    }
+    ensure!(listed.connections() == 0, "{:?}", listed.heads());
     Ok(())
 }
 

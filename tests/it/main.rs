@@ -177,6 +177,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ("allow::another_target_is_refused_at_submit", &[], allow::refused_at_submit),
     ("allow::what_leads_elsewhere_is_refused_at_connect", &[], allow::refused_at_connect),
     ("allow::a_name_that_stands_for_another_address", &[Tool::Mount], allow::rebinding),
+    ("allow::names_are_looked_up_only_where_they_may_be", &[Tool::Mount], allow::look_ups),
     ("allow::a_target_learns_whose_load_it_is", &[], allow::headers),
     ("allow::no_more_than_the_operator_allows", &[], allow::caps),
     ("allow::every_run_is_in_the_audit_log", &[], allow::audit),

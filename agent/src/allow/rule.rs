@@ -1,7 +1,7 @@
 //! A rule of an allowlist: `HOST`, `*.DOMAIN`, an address or a range of addresses, each with a port or without.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use url::Host;
@@ -80,6 +80,22 @@ impl Rule {
         }
     }
 
+    /// Does it list addresses of this machine, at this port?
+    pub(super) fn has_loopback(&self, port: u16) -> bool {
+        let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        self.port.is_none_or(|own| own == port) && (self.is_loopback() || loopback.into_iter().any(|ip| self.lists(ip)))
+    }
+
+    /// Does it list addresses beyond this machine, at this port?
+    pub(super) fn covers_others(&self, port: u16) -> bool {
+        let is_range = matches!(self.who, Who::Range { .. });
+        is_range && self.port.is_none_or(|own| own == port) && !self.is_loopback()
+    }
+
+    fn is_loopback(&self) -> bool {
+        matches!(self.who, Who::Range { first, length } if is_within(first, length, Kind::Loopback))
+    }
+
     fn lists(&self, ip: IpAddr) -> bool {
         let Who::Range { first, length } = self.who else { return false };
         let kind = Kind::of(ip);
@@ -100,6 +116,11 @@ pub(super) fn may_stand_for(host: &str, ip: IpAddr) -> bool {
         Kind::Loopback => ends_with("localhost"),
         Kind::LinkLocal | Kind::Unspecified | Kind::Many => false,
     }
+}
+
+/// Does every resolver know this name without asking anybody?
+pub(super) fn is_localhost(host: &str) -> bool {
+    bare(host) == "localhost"
 }
 
 /// Names are compared in lower case and without the dot that says that they are complete.

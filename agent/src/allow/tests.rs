@@ -196,6 +196,37 @@ fn through_a_proxy_only_a_name_counts() {
 }
 
 #[test]
+fn only_names_that_some_rule_could_cover_are_looked_up() {
+    use LookUp::{Listed, Unlisted};
+    let table = [
+        ("api.example.com:443 *.internal", "api.example.com", 443, Some(Listed)),
+        ("api.example.com:443 *.internal", "a.internal", 1, Some(Listed)),
+        ("api.example.com:443 *.internal", "api.example.com", 80, None),
+        ("api.example.com:443 *.internal", "x.example.com", 443, None),
+        ("api.example.com:443 *.internal", "localhost", 443, None),
+        // Internal names for addresses that are allowed.
+        ("10.0.0.5", "db.corp.example.com", 1, Some(Unlisted)),
+        ("10.0.0.0/8:80", "db.corp.example.com", 80, Some(Unlisted)),
+        ("10.0.0.0/8:80", "db.corp.example.com", 81, None),
+        ("10.0.0.0/8 db.corp.example.com", "db.corp.example.com", 80, Some(Listed)),
+        // For this machine there is one name.
+        ("127.0.0.0/8 ::1", "localhost", 80, Some(Listed)),
+        ("127.0.0.0/8 ::1", "LOCALHOST.", 80, Some(Listed)),
+        ("127.0.0.0/8 ::1", "x.localhost", 80, None),
+        ("127.0.0.0/8 ::1", "x.example.com", 80, None),
+        ("127.0.0.1:80", "localhost", 80, Some(Listed)),
+        ("127.0.0.1:80", "localhost", 81, None),
+        ("0.0.0.0/0", "localhost", 80, Some(Listed)),
+    ];
+    for (list, host, port, wanted) in table {
+        assert_eq!(rules(list).look_up(host, port).ok(), wanted, "{list}: {host}:{port}");
+    }
+    assert_eq!(Allowlist::default().look_up("localhost", 7), Ok(Listed));
+    assert!(Allowlist::default().look_up("x.example.com", 7).is_err());
+    assert_eq!(Allowlist::Plan { hash: "h".into() }.look_up("x.example.com", 7), Ok(Listed));
+}
+
+#[test]
 fn what_is_no_rule_is_refused_with_what_to_write() {
     let cases = [
         ("", "empty"),

@@ -17,7 +17,7 @@ use groundswell_scenario::{Plan, PlanSource};
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::allow::Allowlist;
-use crate::transport::{Failure, Gate, Setup};
+use crate::transport::{Budget, Failure, Gate, Setup};
 
 pub use response::response;
 use target::Target;
@@ -91,7 +91,7 @@ fn setup(http2: bool, is_strict: bool) -> Setup {
         network: Network { resolve: vec![mapped], ..Network::default() },
         ..HttpOptions::default()
     };
-    let gate = Gate::new(&plan, Allowlist::default(), None);
+    let gate = Gate::new(&plan, Allowlist::default(), Budget::new(None));
     Setup::new(&Arc::new(plan), gate, None).unwrap_or_else(|error| unreachable!("it asks for nothing: {error}"))
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::AgentOptions;
 use crate::allow::{Allowlist, Refused};
 use crate::guard::{Taken, part_of, within_limits};
-use crate::transport::{Gate, Resolver};
+use crate::transport::{Barred, Gate, Resolver};
 
 /// The name service has so long; what it does not know by then is decided when load is sent.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ fn is_the_plan(plan: &Plan, source: &PlanSource, hash: &str) -> Result<(), Strin
 
 /// The plan's targets with their addresses, or the first one that is not allowed.
 fn targets(plan: &Plan, gate: &Gate, allow: &Allowlist) -> Result<Vec<Value>, String> {
-    let resolver = Resolver::new(plan.http.network.clone());
+    let resolver = Resolver::new(plan.http.network.clone(), gate.clone());
     let proxy = plan.http.proxy.as_ref().and_then(Destination::of);
     let looks_up = plan.http.proxy.as_ref().is_none_or(|proxy| proxy.scheme() == "socks5");
     let mut targets = Vec::new();
@@ -106,7 +106,15 @@ fn targets(plan: &Plan, gate: &Gate, allow: &Allowlist) -> Result<Vec<Value>, St
             targets.push(json!({ "host": to.host, "port": to.port, "through": "proxy" }));
             continue;
         }
-        let (addresses, by_plan) = addresses(&resolver, to);
+        let (addresses, by_plan) = match addresses(&resolver, to) {
+            Err(Barred::NotAllowed) => {
+                let known_as = format!("{}:{}", to.host, to.port);
+                return Err(refusal(&known_as, &known_as, Refused::NotListed, allow));
+            }
+            // What is not known by now is decided when load is sent.
+            Err(Barred::TooManyLookUps) => (Vec::new(), false),
+            Ok(known) => known,
+        };
         decide(gate, allow, to, &addresses, by_plan)?;
         let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
         targets.push(json!({ "host": to.host, "port": to.port, "addresses": addresses }));
@@ -115,9 +123,11 @@ fn targets(plan: &Plan, gate: &Gate, allow: &Allowlist) -> Result<Vec<Value>, St
 }
 
 /// Addresses of a host, and whether they are only the plan's word; none where it is not known so soon.
-fn addresses(resolver: &Resolver, to: &Destination) -> (Vec<SocketAddr>, bool) {
-    Handle::current()
-        .block_on(async { timeout(LOOK_UP_LIMIT, resolver.addresses(&to.host, to.port)).await.unwrap_or_default() })
+fn addresses(resolver: &Resolver, to: &Destination) -> Result<(Vec<SocketAddr>, bool), Barred> {
+    Handle::current().block_on(async {
+        let known = timeout(LOOK_UP_LIMIT, resolver.addresses(&to.host, to.port)).await;
+        known.unwrap_or_else(|_| Ok(Default::default()))
+    })
 }
 
 /// Refuses a host none of whose addresses is allowed. One without addresses is an error of the run like any other.

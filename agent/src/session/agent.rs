@@ -11,13 +11,12 @@ use groundswell_proto::v1::agent_message::Kind as Say;
 use groundswell_proto::v1::coordinator_message::Kind as Heard;
 use groundswell_proto::v1::{Arm, Hello, Ready, Welcome};
 use groundswell_scenario::Assignment;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::arm::Places;
 use super::beat::{Answered, beat};
 use super::job::{Due, Job};
 use super::link::{Happened, Link, explain};
@@ -25,6 +24,7 @@ use super::{AgentError, AgentOptions, Dialler};
 use crate::clock::{AgentClock, ClockSync};
 use crate::delivery::{Fence, Torn};
 use crate::guard::Taken;
+use crate::transport::Budget;
 
 /// Probes at the beginning of a session, one after another: the least round trip of so many is close to the link's own.
 const FIRST_PROBES: u32 = 16;
@@ -43,7 +43,7 @@ const BEATS: usize = 16;
 pub(super) struct Agent {
     options: AgentOptions,
     /// Of all runs.
-    places: Places,
+    budget: Budget,
     dialler: Dialler,
     /// Random number of this life. A lease that has run out ends it: what comes next is another agent of the same name.
     boot: u64,
@@ -86,10 +86,10 @@ enum Next {
 impl Agent {
     pub(super) fn new(options: AgentOptions, dialler: Dialler) -> Self {
         let clock = AgentClock::new();
-        let places = options.guard.max_connections.map(|most| Arc::new(Semaphore::new(most as usize)));
+        let budget = Budget::new(options.guard.max_connections);
         Agent {
             options,
-            places,
+            budget,
             link: Link::new(dialler.clone()),
             dialler,
             boot: rand::random(),
@@ -345,10 +345,10 @@ impl Agent {
     async fn armed(&mut self, arm: Arm) -> Ready {
         let (options, incarnation, run_id) = (self.options.clone(), self.incarnation, arm.run_id.clone());
         // A run that it has already counts too: what is armed twice would be started twice.
-        let (places, others) =
-            (self.places.clone(), self.jobs.iter().map(Job::taken).fold(Taken::default(), Taken::and));
+        let (budget, others) =
+            (self.budget.clone(), self.jobs.iter().map(Job::taken).fold(Taken::default(), Taken::and));
         // Compiling a large plan takes a while, and heartbeats must not wait for it.
-        let armed = tokio::task::spawn_blocking(move || Job::arm(arm, &options, places, others, incarnation)).await;
+        let armed = tokio::task::spawn_blocking(move || Job::arm(arm, &options, budget, others, incarnation)).await;
         let (job, ready) = armed.unwrap_or_else(|error| {
             (None, Ready { run_id, problem: format!("arming failed: {error}"), warnings: Vec::new() })
         });

@@ -7,7 +7,6 @@ use groundswell_proto::v1::Arm;
 use groundswell_scenario::{Assignment, Plan, PlanSource};
 use http::HeaderValue;
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use super::AgentOptions;
 use super::admission::{Admitted, admit};
@@ -15,10 +14,7 @@ use crate::audit::Trail;
 use crate::engine::{Engine, EngineOptions};
 use crate::guard::Taken;
 use crate::preflight::foresee;
-use crate::transport::Gate;
-
-/// Connections that the process may open yet; none for no limit.
-pub(super) type Places = Option<Arc<Semaphore>>;
+use crate::transport::{Budget, Gate};
 
 /// What a job is made of.
 pub(super) struct Armed {
@@ -35,7 +31,7 @@ pub(super) struct Armed {
 pub(super) fn arm(
     arm: Arm,
     options: &AgentOptions,
-    places: Places,
+    budget: Budget,
     others: Taken,
     trail: &mut Trail,
 ) -> Result<Armed, String> {
@@ -51,7 +47,7 @@ pub(super) fn arm(
     let assignment = arm.assignment.ok_or("the coordinator sent no assignment")?;
     let assignment = Assignment::try_from(assignment).map_err(|error| error.to_string())?;
     let guard = &options.guard;
-    let gate = Gate::new(&plan, guard.allow.clone(), places);
+    let gate = Gate::new(&plan, guard.allow.clone(), budget);
     let Admitted { mut warnings, wanted } = admit(&plan, &source, &assignment, &gate, others, options)?;
     warnings.extend(foresee(&plan, &assignment.share, options.workers).lacks);
     let run = HeaderValue::from_str(&arm.run_id).map_err(|_| "the run's id can't be said in a header")?;

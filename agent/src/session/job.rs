@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::admission::assigned;
-use super::arm::{Armed, Places, arm, trail};
+use super::arm::{Armed, arm, trail};
 use super::link::Link;
 use super::window::Window;
 use super::{AgentOptions, Limits};
@@ -21,6 +21,7 @@ use crate::clock::{ClockSync, RunClock};
 use crate::delivery::{Answer, Holdings, Outbox, Tenure, Torn};
 use crate::engine::{Engine, SealError};
 use crate::guard::{Taken, within_limits};
+use crate::transport::Budget;
 
 /// A delta is sealed at every whole second of the run.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
@@ -88,13 +89,13 @@ impl Job {
     pub(super) fn arm(
         asked: Arm,
         options: &AgentOptions,
-        places: Places,
+        budget: Budget,
         others: Taken,
         incarnation: u64,
     ) -> (Option<Job>, Ready) {
         let run_id = asked.run_id.clone();
         let mut trail = trail(&asked, options);
-        match arm(asked, options, places, others, &mut trail) {
+        match arm(asked, options, budget, others, &mut trail) {
             Ok(armed) => {
                 let ready = Ready { run_id: run_id.clone(), problem: String::new(), warnings: armed.warnings.clone() };
                 (Some(Job::new(run_id, incarnation, armed, options.limits, trail)), ready)

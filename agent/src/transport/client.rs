@@ -92,7 +92,7 @@ enum Transport {
 impl Setup {
     /// `run` is the run that requests say they are of; none where they are to say nothing.
     pub(crate) fn new(plan: &Arc<Plan>, gate: Gate, run: Option<HeaderValue>) -> Result<Self, TlsError> {
-        let (tls, resolver) = (Tls::new(&plan.http.tls)?, Resolver::new(plan.http.network.clone()));
+        let (tls, resolver) = (Tls::new(&plan.http.tls)?, Resolver::new(plan.http.network.clone(), gate.clone()));
         Ok(Setup { plan: Arc::clone(plan), tls, resolver, gate, run })
     }
 }
@@ -205,7 +205,10 @@ impl State {
                 return Err(Failure::class("redirect_limit"));
             }
             if is_guarded {
-                self.check_addresses(&request.target.origin).await?;
+                let checked = self.check_addresses(&request.target.origin).await;
+                // The request that was answered has been sent, whatever becomes of the one that it leads to.
+                progress.follow_ups += u64::from(matches!(checked, Err(Failure::Unsent(_))));
+                checked?;
             }
             progress.follow_ups += 1;
             response = self.answered(&request, progress).await?;
@@ -223,7 +226,7 @@ impl State {
         if !self.shared.checks_addresses {
             return Ok(());
         }
-        let resolved = self.shared.resolver.resolve(origin).await;
+        let resolved = self.shared.resolver.resolve(origin).await?;
         match resolved.addresses.iter().any(|address| Kind::of(address.ip()) == Kind::LinkLocal) {
             true => Err(Failure::class("redirect_refused")),
             false => Ok(()),

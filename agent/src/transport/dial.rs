@@ -88,7 +88,7 @@ impl Dialler {
 
     async fn open(&self, origin: &Origin, phases: &mut Phases) -> Result<Dialled, Failure> {
         let mut started = Instant::now();
-        let resolved = self.resolver.resolve(origin).await;
+        let resolved = self.resolver.resolve(origin).await?;
         if resolved.looked_up {
             started = spend(&mut phases.dns_us, started);
         }

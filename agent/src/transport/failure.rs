@@ -6,7 +6,7 @@ use std::io;
 
 use groundswell_stats::ErrorClass;
 
-use super::gate::NotAllowed;
+use super::gate::Barred;
 
 /// An operation that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +87,8 @@ impl Failure {
         if error.is::<HeadTooLarge>() {
             return Some(Failure::class("headers_too_large"));
         }
-        if let Some(refused) = error.downcast_ref::<NotAllowed>() {
-            return Some((*refused).into());
+        if let Some(barred) = error.downcast_ref::<Barred>() {
+            return Some((*barred).into());
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             // It may carry one of the others, also within another of its kind, and its source is then what stands behind that.

@@ -6,12 +6,38 @@ use std::sync::Arc;
 use groundswell_scenario::Plan;
 use groundswell_stats::ErrorClass;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::Failure;
-use crate::allow::{Allowlist, Refused};
+use crate::allow::{Allowlist, LookUp, Refused};
+use crate::bucket::Bucket;
+
+/// Look-ups a second of names that the allowlist does not have itself: a host name that changes from one operation to the
+/// next would be a message to whoever serves it.
+const LOOK_UPS_PER_S: f64 = 10.0;
+/// So many of them may come at once: a plan with a host for each of its services.
+const LOOK_UPS_AT_ONCE: f64 = 100.0;
 
 /// Its place among the connections that the agent may have; given back when dropped.
 pub(super) type Place = Option<OwnedSemaphorePermit>;
+
+/// What the process has for the load of all its runs together; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    /// Connections that it may open yet; none for no limit.
+    places: Option<Arc<Semaphore>>,
+    look_ups: Arc<Bucket>,
+}
+
+impl Budget {
+    /// With so many connections at the same time; none for no limit.
+    pub(crate) fn new(connections: Option<u32>) -> Self {
+        Budget {
+            places: connections.map(|most| Arc::new(Semaphore::new(most as usize))),
+            look_ups: Arc::new(Bucket::new(LOOK_UPS_PER_S, LOOK_UPS_AT_ONCE)),
+        }
+    }
+}
 
 /// The gate of one run; clones share it.
 #[derive(Debug, Clone)]
@@ -24,17 +50,16 @@ struct Inner {
     allowlist: Allowlist,
     /// Hosts that the plan has in its text.
     named: Vec<String>,
-    /// Connections that the process may open yet; none for no limit.
-    places: Option<Arc<Semaphore>>,
+    budget: Budget,
 }
 
 impl Gate {
-    /// `places` are those of the process.
-    pub(crate) fn new(plan: &Plan, allowlist: Allowlist, places: Option<Arc<Semaphore>>) -> Self {
+    /// `budget` is that of the process.
+    pub(crate) fn new(plan: &Plan, allowlist: Allowlist, budget: Budget) -> Self {
         let mut named: Vec<String> = plan.destinations().into_iter().map(|to| to.host).collect();
         named.extend(plan.http.redirect_hosts.iter().cloned());
         named.extend(plan.http.proxy.as_ref().and_then(|proxy| proxy.host_str()).map(str::to_owned));
-        Gate { inner: Arc::new(Inner { allowlist, named, places }) }
+        Gate { inner: Arc::new(Inner { allowlist, named, budget }) }
     }
 
     /// Whether a connection may go to this address; `host` as for [`Allowlist::decide`].
@@ -49,10 +74,23 @@ impl Gate {
         &self,
         host: Option<&str>,
         mut addresses: Vec<SocketAddr>,
-    ) -> Result<Vec<SocketAddr>, NotAllowed> {
+    ) -> Result<Vec<SocketAddr>, Barred> {
         let were_some = !addresses.is_empty();
         addresses.retain(|address| self.decide(host, *address).is_ok());
-        if were_some && addresses.is_empty() { Err(NotAllowed) } else { Ok(addresses) }
+        if were_some && addresses.is_empty() { Err(Barred::NotAllowed) } else { Ok(addresses) }
+    }
+
+    /// Whether the addresses of a name may be asked for.
+    pub(super) fn look_up(&self, host: &str, port: u16) -> Result<LookUp, Barred> {
+        self.inner.allowlist.look_up(host, port).map_err(|_| Barred::NotAllowed)
+    }
+
+    /// Takes one look-up of a name.
+    pub(super) fn take_look_up(&self, of: LookUp) -> Result<(), Barred> {
+        match of {
+            LookUp::Listed => Ok(()),
+            LookUp::Unlisted => self.inner.budget.look_ups.take(Instant::now()).map_err(|_| Barred::TooManyLookUps),
+        }
     }
 
     /// Whether a connection may go to a name whose address a proxy looks up.
@@ -62,19 +100,28 @@ impl Gate {
 
     /// A place for one more connection.
     pub(super) fn place(&self) -> Result<Place, Failure> {
-        let Some(places) = &self.inner.places else { return Ok(None) };
+        let Some(places) = &self.inner.budget.places else { return Ok(None) };
         let place = Arc::clone(places).try_acquire_owned();
         place.map(Some).map_err(|_| Failure::Unsent(ErrorClass::new("max_connections")))
     }
 }
 
-/// The agent's allowlist does not have where a connection was to go.
+/// Why the agent does not let a connection be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the agent's allowlist does not have this address")]
-pub(super) struct NotAllowed;
+pub(crate) enum Barred {
+    /// Its allowlist does not have where it was to go.
+    #[error("the agent's allowlist does not have this address")]
+    NotAllowed,
+    /// Too many names were looked up already.
+    #[error("the agent looks up no more names that its allowlist does not have")]
+    TooManyLookUps,
+}
 
-impl From<NotAllowed> for Failure {
-    fn from(_: NotAllowed) -> Self {
-        Failure::Unsent(ErrorClass::new("not_allowed"))
+impl From<Barred> for Failure {
+    fn from(barred: Barred) -> Self {
+        Failure::Unsent(ErrorClass::new(match barred {
+            Barred::NotAllowed => "not_allowed",
+            Barred::TooManyLookUps => "too_many_look_ups",
+        }))
     }
 }

@@ -40,7 +40,7 @@ pub(crate) use body::{Payload, Streamed};
 pub(crate) use client::{Client, Clients, Setup};
 pub(crate) use digest::Login;
 pub(crate) use failure::Failure;
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Barred, Budget, Gate};
 pub(crate) use resolve::Resolver;
 pub(crate) use target::{InvalidTarget, Target};
 pub(crate) use tls::TlsError;

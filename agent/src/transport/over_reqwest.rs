@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::client::Setup;
 use super::failure::{Stage, is_end_of_connection};
-use super::gate::{NotAllowed, Place};
+use super::gate::{Barred, Place};
 use super::resolve::OfOrigin;
 use super::target::Origin;
 use super::{
@@ -105,18 +105,18 @@ impl Reqwest {
 
     /// Whether the agent lets a request go to this origin, as far as no name has to be looked up for it; the rest is
     /// decided where that is done.
-    fn admit(&self, origin: &Origin) -> Result<(), NotAllowed> {
-        let gate = &self.setup.gate;
+    fn admit(&self, origin: &Origin) -> Result<(), Barred> {
+        let Setup { gate, resolver, .. } = &self.setup;
         for literal in self.proxy.iter().chain([origin]) {
             if let Some(address) = literal.address {
                 gate.admitted(Some(&literal.host), vec![SocketAddr::new(address, literal.port)])?;
             }
         }
         let looked_up_by_proxy = self.options().proxy.as_ref().is_some_and(|proxy| proxy.scheme() != "socks5");
-        if looked_up_by_proxy && origin.address.is_none() {
-            return gate.decide_unseen(&origin.host, origin.port).map_err(|_| NotAllowed);
+        match looked_up_by_proxy && origin.address.is_none() {
+            true => gate.decide_unseen(&origin.host, origin.port).map_err(|_| Barred::NotAllowed),
+            false => resolver.may_resolve(origin),
         }
-        Ok(())
     }
 
     /// A place for the connection of a request. The library does not tell when it opens and closes one: a user's own counts

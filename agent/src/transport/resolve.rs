@@ -11,7 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use tokio::time::Instant;
 
-use super::gate::Gate;
+use super::gate::{Barred, Gate};
 use super::target::Origin;
 
 /// How long the addresses of a name are used, as browsers do.
@@ -28,6 +28,7 @@ pub(crate) struct Resolver {
 #[derive(Debug)]
 struct Inner {
     network: Network,
+    gate: Gate,
     known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
     /// Connections so far: each begins at the next address of its target.
     turn: AtomicUsize,
@@ -57,21 +58,28 @@ impl Resolved {
 }
 
 impl Resolver {
-    pub(crate) fn new(network: Network) -> Self {
-        Resolver { inner: Arc::new(Inner { network, known: Mutex::default(), turn: AtomicUsize::new(0) }) }
+    pub(crate) fn new(network: Network, gate: Gate) -> Self {
+        Resolver { inner: Arc::new(Inner { network, gate, known: Mutex::default(), turn: AtomicUsize::new(0) }) }
     }
 
     /// The addresses that connections to a host would go to, and whether they are the plan's own.
-    pub(crate) async fn addresses(&self, host: &str, port: u16) -> (Vec<SocketAddr>, bool) {
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<(Vec<SocketAddr>, bool), Barred> {
         let origin = Origin { secure: false, host: host.to_owned(), address: host.parse().ok(), port };
-        let Resolved { mut addresses, by_plan, .. } = self.resolve(&origin).await;
+        let Resolved { mut addresses, by_plan, .. } = self.resolve(&origin).await?;
         let bind = &self.inner.network.bind;
         addresses.retain(|address| bind.is_empty() || bind.iter().any(|from| from.is_ipv4() == address.is_ipv4()));
-        (addresses, by_plan)
+        Ok((addresses, by_plan))
     }
 
-    /// The addresses of an origin; empty where it has none of the wanted family.
-    pub(super) async fn resolve(&self, origin: &Origin) -> Resolved {
+    /// May its address be asked for, where it is a name?
+    pub(super) fn may_resolve(&self, origin: &Origin) -> Result<(), Barred> {
+        let is_known = origin.address.is_some() || self.inner.mapping(&origin.host, Some(origin.port)).is_some();
+        if is_known { Ok(()) } else { self.inner.gate.look_up(&origin.host, origin.port).map(|_| ()) }
+    }
+
+    /// The addresses of an origin; empty where it has none of the wanted family. A name that no address could be allowed
+    /// of is not looked up.
+    pub(super) async fn resolve(&self, origin: &Origin) -> Result<Resolved, Barred> {
         let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
         if let Some(mapping) = self.inner.mapping(&origin.host, Some(origin.port)) {
             let port = |mapped: &SocketAddr| if mapped.port() == 0 { origin.port } else { mapped.port() };
@@ -79,15 +87,15 @@ impl Resolver {
                 mapping.addresses.iter().map(|mapped| SocketAddr::new(mapped.ip(), port(mapped))).collect();
             let first = turn % addresses.len().max(1);
             addresses.rotate_left(first);
-            return Resolved { addresses, looked_up: false, by_plan: true };
+            return Ok(Resolved { addresses, looked_up: false, by_plan: true });
         }
         let (ips, looked_up) = match origin.address {
             Some(address) => (Arc::from([address]), false),
-            None => self.inner.look_up(&origin.host).await,
+            None => self.inner.look_up(origin).await?,
         };
         let addresses = in_turn(self.inner.wanted(&ips), turn);
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, origin.port)).collect();
-        Resolved { addresses, looked_up, by_plan: false }
+        Ok(Resolved { addresses, looked_up, by_plan: false })
     }
 }
 
@@ -103,7 +111,8 @@ impl Inner {
     }
 
     /// What the name service says; all who ask at once wait for one answer.
-    async fn look_up(&self, host: &str) -> (Arc<[IpAddr]>, bool) {
+    async fn look_up(&self, Origin { host, port, .. }: &Origin) -> Result<(Arc<[IpAddr]>, bool), Barred> {
+        let allowed = self.gate.look_up(host, *port)?;
         let entry = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(known.entry(host.to_owned()).or_default())
@@ -113,15 +122,16 @@ impl Inner {
         if let Some(Known { until, addresses }) = &*entry
             && *until > Instant::now()
         {
-            return (Arc::clone(addresses), looked_up);
+            return Ok((Arc::clone(addresses), looked_up));
         }
+        self.gate.take_look_up(allowed)?;
         looked_up = true;
-        let found = lookup_host((host, 0)).await;
+        let found = lookup_host((host.as_str(), 0)).await;
         let addresses: Arc<[IpAddr]> =
             found.map(|found| found.map(|address| address.ip()).collect()).unwrap_or_else(|_| Arc::from([]));
         let valid = if addresses.is_empty() { UNKNOWN_FOR } else { KNOWN_FOR };
         *entry = Some(Known { until: Instant::now() + valid, addresses: Arc::clone(&addresses) });
-        (addresses, looked_up)
+        Ok((addresses, looked_up))
     }
 
     /// The addresses that the plan wants used, in the order of its preference.
@@ -167,7 +177,7 @@ impl Resolve for OfOrigin {
             let mut addresses: Option<Vec<SocketAddr>> = None;
             // A proxy on the target's own host is asked for by the same name: an address has to be good for both.
             for origin in &asked {
-                let mut resolved = resolver.resolve(origin).await;
+                let mut resolved = resolver.resolve(origin).await?;
                 if origin.port != origin.default_port() {
                     // A port that the URL says is the one that is connected to.
                     resolved.addresses.iter_mut().for_each(|address| address.set_port(origin.port));
@@ -189,12 +199,28 @@ impl Resolve for OfOrigin {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeMap;
+
+    use groundswell_scenario::{Plan, PlanSource};
     use url::Url;
 
     use super::*;
+    use crate::allow::Allowlist;
+    use crate::transport::Budget;
 
     fn origin(url: &str) -> Origin {
         Origin::of(&Url::parse(url).unwrap()).unwrap()
+    }
+
+    fn resolver(network: Network) -> Resolver {
+        resolver_of(network, Allowlist::default())
+    }
+
+    fn resolver_of(network: Network, allowlist: Allowlist) -> Resolver {
+        let text = "target: http://localhost\nscenarios:\n  s: { load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n";
+        let source = PlanSource { name: "p".into(), text: text.into(), files: BTreeMap::new(), search_level: None };
+        let gate = Gate::new(&Plan::compile(&source).unwrap(), allowlist, Budget::new(None));
+        Resolver::new(network, gate)
     }
 
     fn mapping(host: &str, port: Option<u16>, addresses: &[&str]) -> Mapping {
@@ -209,10 +235,10 @@ mod tests {
             mapping("shop.test", Some(81), &["127.0.0.4:8081"]),
             mapping("[::1]", None, &["127.0.0.5:0"]),
         ];
-        let resolver = Resolver::new(Network { resolve, ..Network::default() });
+        let resolver = resolver(Network { resolve, ..Network::default() });
         let mut firsts = Vec::new();
         for url in ["http://shop.test/", "http://shop.test/", "http://shop.test:81/", "http://[::1]:7/"] {
-            let resolved = resolver.resolve(&origin(url)).await;
+            let resolved = resolver.resolve(&origin(url)).await.unwrap();
             assert!(!resolved.looked_up);
             firsts.push(resolved.addresses[0].to_string());
         }
@@ -221,22 +247,39 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_needs_no_look_up_and_a_name_only_one() {
-        let resolver = Resolver::new(Network { family: AddressFamily::Ipv4, ..Network::default() });
-        let literal = resolver.resolve(&origin("http://127.0.0.1:9/")).await;
+        let resolver = resolver(Network { family: AddressFamily::Ipv4, ..Network::default() });
+        let literal = resolver.resolve(&origin("http://127.0.0.1:9/")).await.unwrap();
         assert_eq!(
             literal,
             Resolved { addresses: vec!["127.0.0.1:9".parse().unwrap()], looked_up: false, by_plan: false }
         );
         let named = origin("http://localhost:9/");
-        assert!(resolver.resolve(&named).await.looked_up);
-        assert!(!resolver.resolve(&named).await.looked_up);
+        assert!(resolver.resolve(&named).await.unwrap().looked_up);
+        assert!(!resolver.resolve(&named).await.unwrap().looked_up);
+    }
+
+    /// A look-up is a message to name servers elsewhere: only for names that could be allowed, and not for ever new ones.
+    #[tokio::test]
+    async fn names_that_can_not_be_allowed_are_not_looked_up() {
+        let names = Allowlist::Rules(vec!["shop.test".parse().unwrap()]);
+        let resolver = resolver_of(Network::default(), names);
+        for url in ["http://a.victim.test/", "http://127.0.0.1.victim.test:9/"] {
+            assert_eq!(resolver.resolve(&origin(url)).await, Err(Barred::NotAllowed), "{url}");
+        }
+        let ranges = resolver_of(Network::default(), Allowlist::Rules(vec!["10.0.0.5".parse().unwrap()]));
+        while ranges.inner.gate.take_look_up(crate::allow::LookUp::Unlisted).is_ok() {}
+        assert_eq!(ranges.resolve(&origin("http://b.victim.test/")).await, Err(Barred::TooManyLookUps));
+        for asked in [resolver, ranges] {
+            let known = asked.inner.known.lock().unwrap();
+            assert!(known.values().all(|known| known.try_lock().unwrap().is_none()), "somebody was asked");
+        }
     }
 
     #[test]
     fn families_are_chosen_and_addresses_used_in_turn() {
         let all: Vec<IpAddr> = ["::1", "10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap()).into();
         let ordered = |family, turn| {
-            let resolver = Resolver::new(Network { family, ..Network::default() });
+            let resolver = resolver(Network { family, ..Network::default() });
             in_turn(resolver.inner.wanted(&all), turn).iter().map(IpAddr::to_string).collect::<Vec<_>>()
         };
         assert_eq!(ordered(AddressFamily::Any, 1), ["::1", "10.0.0.1", "10.0.0.2"]);

@@ -222,6 +222,12 @@ const CLASSES: &[(&str, &str)] = &[
          target: raise that, or use more agents",
     ),
     (
+        "too_many_look_ups",
+        "the agent looks up only so many names a second that its allowlist does not have, because a host name that changes \
+         all the time is a message to whoever serves it: take fewer host names, or start the agent with `--allow` and those \
+         names, such as `*.example.com`",
+    ),
+    (
         "no_free_port",
         "the agent ran out of local ports, so this is no fault of the target: keep connections open \
          (`http.connections: per_user`), widen `ip_local_port_range`, or use more agents",
@@ -399,6 +405,7 @@ mod tests {
         ("no_free_port", "local ports"),
         ("not_allowed", "`--allow`"),
         ("max_connections", "`--max-connections`"),
+        ("too_many_look_ups", "`--allow`"),
         ("status_400", "not well-formed"),
         ("status_401", "credentials are missing"),
         ("status_403", "bot filter"),

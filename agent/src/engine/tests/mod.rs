@@ -23,7 +23,7 @@ use super::lease::Lease;
 use super::recording::Cursors;
 use super::worker::{self, Command, WorkerSealed, WorkerSpec};
 use crate::allow::Allowlist;
-use crate::transport::{Gate, Setup};
+use crate::transport::{Budget, Gate, Setup};
 
 /// Nothing listens there, so an operation ends as soon as it was issued.
 const NOBODY: &str = "http://127.0.0.1:9";
@@ -105,7 +105,7 @@ impl Worker {
             plan: Arc::clone(plan),
             assignment: first,
             lease: lease.clone(),
-            setup: Setup::new(plan, Gate::new(plan, Allowlist::default(), None), Some(RUN)).unwrap(),
+            setup: Setup::new(plan, Gate::new(plan, Allowlist::default(), Budget::new(None)), Some(RUN)).unwrap(),
             secrets: Secrets::default(),
             max_duration: None,
             raw_samples: None,

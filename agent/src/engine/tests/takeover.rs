@@ -64,7 +64,7 @@ impl Agent {
             agent: "a".into(),
             secrets: Secrets::default(),
             raw_samples: None,
-            gate: Gate::new(plan, Allowlist::default(), None),
+            gate: Gate::new(plan, Allowlist::default(), Budget::new(None)),
             run: None,
             max_duration: None,
         };

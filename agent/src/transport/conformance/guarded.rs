@@ -108,6 +108,53 @@ fn a_proxy_must_be_allowed_and_so_must_the_name_behind_it() {
     });
 }
 
+/// `.invalid` has no addresses, so a transport that asks for them says `dns`.
+#[test]
+fn a_name_that_no_rule_could_cover_is_not_looked_up() {
+    on_each(async |options| {
+        let server = Server::start(|_| answer(OK)).await;
+        let proxy = Url::parse(&format!("socks5://{}", server.address)).unwrap();
+        let elsewhere = called(&server, "x.invalid");
+        for (proxy, is_direct) in [(None, true), (Some(proxy), false)] {
+            if options.transport == TransportKind::Direct && !is_direct {
+                continue;
+            }
+            let options = HttpOptions { proxy, ..options.clone() };
+            let rules = [server.address.to_string(), "shop.example.com".to_owned()];
+            let clients = clients_of(plan(&server.url(), options), allow(&rules), None);
+            let sent = send(&mut clients.client(0), &get(&clients, elsewhere.clone())).await;
+            assert_eq!(sent.map(|response| response.status), Err(unsent("not_allowed")), "{is_direct}");
+            let mut url = elsewhere.clone();
+            url.set_scheme("ws").unwrap();
+            let handshake = Handshake { url, headers: HeaderMap::new(), timeout: Duration::from_secs(10) };
+            let opened = Socket::open(&handshake, &clients, &mut Progress::default()).await;
+            assert_eq!(opened.err(), Some(unsent("not_allowed")));
+        }
+        assert_eq!(server.seen.borrow().connections, 0);
+    });
+}
+
+#[test]
+fn names_that_are_not_listed_are_looked_up_only_so_often() {
+    on_each(async |options| {
+        let server = Server::start(|_| answer(OK)).await;
+        // Nobody answers for these addresses, but a name may stand for them.
+        let rules = [server.address.to_string(), format!("192.0.2.0/24:{}", server.address.port())];
+        let plan = plan(&server.url(), options);
+        let budget = Budget::new(None);
+        let gate = Gate::new(&plan, allow(&rules), budget);
+        while gate.take_look_up(crate::allow::LookUp::Unlisted).is_ok() {}
+        let clients = Clients::new(Setup::new(&Arc::new(plan), gate, None).unwrap(), &Share::whole()).unwrap();
+        let mut client = clients.client(0);
+        let sent = send(&mut client, &get(&clients, called(&server, "x.invalid"))).await;
+        assert_eq!(sent.map(|response| response.status), Err(unsent("too_many_look_ups")));
+        for host in ["localhost", "127.0.0.1"] {
+            let sent = send(&mut client, &get(&clients, called(&server, host))).await;
+            assert_eq!(sent.map(|response| response.status), Ok(200), "{host}");
+        }
+    });
+}
+
 #[test]
 fn sockets_are_decided_too() {
     on(async {

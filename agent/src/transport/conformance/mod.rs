@@ -29,12 +29,11 @@ use http::{HeaderMap, HeaderValue, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 use url::Url;
 
-use super::{Client, Clients, Failure, Gate, Payload, Progress, Request, Response, Setup, Target};
+use super::{Budget, Client, Clients, Failure, Gate, Payload, Progress, Request, Response, Setup, Target};
 use crate::allow::Allowlist;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
@@ -170,8 +169,8 @@ fn clients(options: HttpOptions) -> Clients {
 }
 
 /// Those of an agent with this allowlist, and so many places for connections.
-fn clients_of(plan: Plan, allowlist: Allowlist, places: Option<usize>) -> Clients {
-    let gate = Gate::new(&plan, allowlist, places.map(|most| Arc::new(Semaphore::new(most))));
+fn clients_of(plan: Plan, allowlist: Allowlist, places: Option<u32>) -> Clients {
+    let gate = Gate::new(&plan, allowlist, Budget::new(places));
     let run = Some(HeaderValue::from_static("run-7"));
     Clients::new(Setup::new(&Arc::new(plan), gate, run).unwrap(), &Share::whole()).unwrap()
 }
