@@ -89,6 +89,9 @@ problems! {
     same_name: scenario(&format!("{LOAD}    flow: [ {{ get: /x, name: a }}, {{ websocket: /y, name: a }} ]"));
     close_code: scenario(&format!("{LOAD}    flow: [ {{ websocket: /, flow: [ {{ close: 1006 }} ] }} ]"));
     thresholds: format!("{}thresholds: [ on.p95 < 5ms, one.p9x < 5ms, one.p95 < 5, one.error_rate < 5ms, one.p95 < 5ms over 90s, soon ]\n", scenario(&format!("{LOAD}    flow: [ {{ get: / }} ]")));
+    secrets_that_others_see: format!("secrets: [key]\n{}", scenario(&format!("{LOAD}    flow:\n      - get: 'http://{{{{ secrets.key }}}}.example.com/'\n      - get: '{{{{ user }}}}://x/{{{{ secrets.key }}}}'\n      - websocket: '//{{{{ secrets.key }}}}'\n      - websocket: /ws\n        flow:\n          - subscribe: 'room-{{{{ secrets.key }}}}'\n          - subscribe: {{ room: '{{% set secrets = secrets %}}{{{{ secrets.key }}}}' }}\n          - send: {{ text: hi, publish: '{{{{ secrets.key }}}}' }}")));
+    secrets_for_the_target: format!("secrets: [key]\n{}", scenario(&format!("{LOAD}    flow: [ {{ get: '/{{{{ secrets.key }}}}' }}, {{ get: 'http://x/?k={{{{ secrets.key }}}}', headers: {{ a: '{{{{ secrets.key }}}}' }} }} ]")));
+    templates_within_templates: scenario(&format!("{LOAD}    flow: [ {{ get: '/{{% include \"/x\" %}}' }} ]"));
     empty_file: "";
     not_a_mapping: "- one\n- two\n";
     syntax_error: "target: http://localhost\nscenarios: [a: {\n";

@@ -268,6 +268,9 @@ scenarios:
       - { get: '/get?key={{ secrets.api_key }}', name: query, auth: { basic: { user: me, password: '{{ secrets.password }}' } } }
       - { post: /post, name: body, json: { key: '{{ secrets.api_key }}' }, expect: { contains: nothing of that } }
       - { get: '/{{ secrets.password }}/{{ user }}' }
+      - { get: '/{{ secrets.password }}/{{ random_string(70000) }}', name: too long }
+      - { get: '/{{ {} | dictsort(**{secrets.password: 1}) }}', name: no such argument }
+      - { get: '/{{ \"/\" ~ secrets.password }}.example.com/', name: another host }
 ";
 
 /// Answers everything with what was asked, as an error, and counts the requests that have both.

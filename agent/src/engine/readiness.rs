@@ -47,7 +47,7 @@ async fn wait(plan: &Plan, ready: &Ready, setup: Setup) -> Result<(), String> {
     let clients = Clients::new(setup, &Share::whole()).map_err(|error| error.to_string())?;
     let mut client = clients.client(0);
     let url = plan.target.join(&ready.url).map_err(|error| format!("{}: {error}", ready.url))?;
-    let target = Target::new(url.clone()).map_err(|error| error.to_string())?;
+    let target = Target::new(url.clone()).map_err(|error| format!("{url}: {error}"))?;
     let mut headers = HeaderMap::new();
     clients.complete(&mut headers, &target);
     let mut request = Request {

@@ -13,6 +13,7 @@ use groundswell_scenario::http::{Auth, Body, PartValue};
 use groundswell_scenario::plan::{AtEnd, DataSet};
 use groundswell_scenario::socket::{Action, Answer, Matcher, Message, Websocket};
 use groundswell_scenario::{Plan, Share};
+use groundswell_stats::Room;
 use minijinja::value::Rest;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use rand::RngExt;
@@ -27,6 +28,12 @@ pub(super) struct Templates {
     environment: Environment<'static>,
     /// For each scenario the names that its templates refer to.
     names: Vec<BTreeSet<String>>,
+    secrets: Secrets,
+}
+
+/// What may be said of an error of a template in a log: its details may hold what the template had, and so a secret.
+pub(super) fn cause(error: &Error) -> String {
+    format!("{} in {}", error.kind(), error.name().unwrap_or("an expression"))
 }
 
 impl Templates {
@@ -54,7 +61,7 @@ impl Templates {
             }
             names.push(used);
         }
-        Ok(Templates { environment, names })
+        Ok(Templates { environment, names, secrets: secrets.clone() })
     }
 
     /// Does a scenario have templates with names in them at all?
@@ -96,6 +103,16 @@ impl Templates {
                     .collect::<Result<_, Error>>()?,
             ),
         })
+    }
+
+    /// The name of a room as the wire takes it. Store and reports keep it, and it may be made of what a target sent back.
+    pub(super) fn room(&self, room: &Text, variables: &Variables) -> Result<String, Error> {
+        let room = self.secrets.redact(&self.text(room, variables)?);
+        let mut plain: String = room.chars().filter(|letter| !letter.is_control()).collect();
+        let ends = plain.char_indices().map(|(at, letter)| at + letter.len_utf8());
+        let most = ends.take_while(|end| *end <= Room::MAX_NAME_BYTES).last().unwrap_or(0);
+        plain.truncate(most);
+        Ok(plain)
     }
 
     /// A message of a WebSocket.
@@ -306,6 +323,8 @@ impl DataFeed {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use groundswell_scenario::PlanSource;
+
     use super::*;
 
     fn feed(rows: usize, share: &Share, at_end: AtEnd) -> DataFeed {
@@ -338,6 +357,25 @@ mod tests {
         let feed = feed(5, &Share::nth_of(1, 2), AtEnd::Repeat);
         let drawn: Vec<u64> = (0..5).map(|_| number(&feed.draw().unwrap())).collect();
         assert_eq!(drawn, [1, 3, 1, 3, 1]);
+    }
+
+    /// A value as a target may have sent it back.
+    #[test]
+    fn no_secret_stands_in_the_name_of_a_room_or_in_an_error() {
+        let text = "target: http://localhost\nsecrets: [key]\nscenarios:\n  s:\n    load: { users: 1, for: 1s }\n    flow:\n      \
+                    - { get: /, capture: { back: $.x } }\n      - websocket: /\n        flow:\n          \
+                    - { send: { text: '{{ {} | dictsort(**{secrets.key: 1}) }}', publish: 'room-{{ back }}' } }\n";
+        let source = PlanSource { name: "p".into(), text: text.into(), files: BTreeMap::new(), search_level: None };
+        let plan = Plan::compile(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let secrets = Secrets::received([("key".to_owned(), "canary-1".to_owned())]);
+        let templates = Templates::of(&plan, &secrets).unwrap();
+        let variables = Variables::from([("back".into(), Value::from("my canary-1"))]);
+        let room = templates.room(&Text::Template("room-{{ back }}".into()), &variables).unwrap();
+        assert_eq!(room, "room-my [secret key]");
+        let failed =
+            templates.text(&Text::Template("{{ {} | dictsort(**{secrets.key: 1}) }}".into()), &variables).unwrap_err();
+        assert!(failed.to_string().contains("canary-1"), "the case is none: {failed}");
+        assert_eq!(cause(&failed), "too many arguments in {{ {} | dictsort(**{secrets.key: 1}) }}");
     }
 
     #[test]

@@ -30,10 +30,10 @@ pub(super) struct Origin {
     pub(super) port: u16,
 }
 
-/// A URL that no request can be made of.
+/// A URL that no request can be made of. It does not say which: a template may have put a secret into it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}: no request can be made of this URL")]
-pub(crate) struct InvalidTarget(Url);
+#[error("no request can be made of this URL: it has no host or port, or is longer than 65,534 bytes")]
+pub(crate) struct InvalidTarget;
 
 impl Target {
     /// Takes a URL apart.
@@ -50,7 +50,7 @@ impl Target {
         })();
         match parts {
             Some((origin, path, whole, host)) => Ok(Arc::new(Target { url, origin, path, whole, host })),
-            None => Err(InvalidTarget(url)),
+            None => Err(InvalidTarget),
         }
     }
 }

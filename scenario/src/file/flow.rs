@@ -290,7 +290,7 @@ impl<'r> FlowReader<'r> {
             self.reader.problem_with_hint(node.place, format!("`{text}` is neither a path nor a URL"), hint);
             return None;
         }
-        Some(url)
+        self.names.exposes_no_host(self.reader, &url, node).then_some(url)
     }
 }
 

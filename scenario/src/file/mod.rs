@@ -6,13 +6,14 @@
 //! - `shape`: the table of every object and key of the plan file; decoder and JSON Schema both follow it
 //! - `reader`: reads values out of the tree and collects problems
 //! - `whole`, `http`, `load`, `flow`, `body`, `expect`, `data`, `threshold`, `compare`: the plan, part by part
-//! - [`template`]: names and syntax of templates
+//! - [`template`]: names and syntax of templates; `exposed`: those that must not use secrets
 //! - [`schema`]: the JSON Schema
 
 mod body;
 mod compare;
 mod data;
 mod expect;
+mod exposed;
 mod flow;
 mod http;
 mod load;

@@ -9,7 +9,7 @@ use super::problem::Place;
 use super::reader::{Object, Reader};
 use super::shape::{CLOSE, CLOSED, DROP, LISTEN, ON_MESSAGE, RECEIVE, RECONNECT, SEND, SUBSCRIBE};
 use super::value;
-use crate::flow::{Step, StepKind, Text, Think, Timed};
+use crate::flow::{Step, StepKind, Think, Timed};
 use crate::socket::{
     Action, Answer, Close, DropCycle, Handler, IdAt, Matcher, Message, MessageLoad, OnSocket, Receive, Reconnect,
     Reply, Send, SocketUse, Subscribe, Websocket,
@@ -231,7 +231,7 @@ impl FlowReader<'_> {
         let object = self.reader.object(node, &SEND)?;
         let message = self.message_of(&object)?;
         let publish = match object.get("publish") {
-            Some(node) => Some(self.names.text(self.reader, node)?),
+            Some(node) => Some(self.names.room(self.reader, node)?),
             None => None,
         };
         let send = Send { message, publish };
@@ -358,11 +358,11 @@ impl FlowReader<'_> {
 
     fn subscribe(&mut self, socket: u32, node: &Node) -> Option<Subscribe> {
         if !matches!(node.value, Value::Map(_)) {
-            let room = self.names.text(self.reader, node)?;
+            let room = self.names.room(self.reader, node)?;
             return Some(Subscribe { socket, room, id: IdAt::Anywhere, own: true, settle: DEFAULT_SETTLE });
         }
         let object = self.reader.object(node, &SUBSCRIBE)?;
-        let room: Text = self.names.text(self.reader, object.get("room")?)?;
+        let room = self.names.room(self.reader, object.get("room")?)?;
         let id = object.get("id").map_or(Some(IdAt::Anywhere), |node| self.id_at(node))?;
         let own = self.reader.flag(object.get("own"), true);
         let settle = object.get("settle").map_or(Some(DEFAULT_SETTLE), |node| self.reader.duration_or_zero(node))?;

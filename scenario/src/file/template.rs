@@ -56,6 +56,11 @@ impl Names {
         self.known.insert(name.to_owned(), Some(attributes));
     }
 
+    /// Does the plan name any secret?
+    pub(super) fn has_secrets(&self) -> bool {
+        self.known.get(SECRETS).is_some_and(|names| names.as_ref().is_some_and(|names| !names.is_empty()))
+    }
+
     /// The names of one scenario begin as those of the plan and grow with its captures.
     pub(super) fn of_scenario(&self) -> Names {
         Names { environment: environment(), known: self.known.clone() }

@@ -16,6 +16,7 @@ use url::Url;
 use super::body::Built;
 use super::{Iteration, Next, outcome_of};
 use crate::engine::check::{Document, broken_expectation, capture, needs_body};
+use crate::engine::render::cause;
 use crate::transport::{InvalidTarget, Login, Request, Response, Target};
 
 impl Iteration<'_> {
@@ -88,7 +89,7 @@ impl Iteration<'_> {
     fn build(&self, spec: &HttpRequest) -> Result<Request, BuildError> {
         let context = &self.phase.context;
         let http = &context.plan.http;
-        let mut url = context.plan.target.join(&self.text(&spec.url)?)?;
+        let mut url = self.url(&spec.url)?;
         self.add_query(&mut url, &spec.query)?;
         let mut headers = HeaderMap::new();
         let Built { payload, media_type } = self.body(spec.body.as_ref())?;
@@ -117,6 +118,16 @@ impl Iteration<'_> {
 
     pub(super) fn text(&self, text: &Text) -> Result<String, minijinja::Error> {
         self.phase.context.templates.text(text, &self.user.variables)
+    }
+
+    /// A path stays one of the target's, whatever a template makes of it: `/{{ key }}` must not become `//host`.
+    pub(super) fn url(&self, text: &Text) -> Result<Url, BuildError> {
+        let target = &self.phase.context.plan.target;
+        let url = target.join(&self.text(text)?)?;
+        let source = text.source();
+        let is_path = matches!(text, Text::Template(_)) && source.starts_with('/') && !source.starts_with("//");
+        let place = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
+        if is_path && place(&url) != place(target) { Err(BuildError::Elsewhere) } else { Ok(url) }
     }
 
     pub(super) fn add_query(&self, url: &mut Url, query: &[(String, Text)]) -> Result<(), BuildError> {
@@ -156,11 +167,13 @@ impl Iteration<'_> {
     }
 }
 
-/// Why a request could not be built.
+/// Why a request could not be built. It stands in the log, so it holds nothing that a template made: that may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
-    #[error("template: {0}")]
+    #[error("template: {}", cause(.0))]
     Template(#[from] minijinja::Error),
+    #[error("URL: a path became that of another host")]
+    Elsewhere,
     #[error("URL: {0}")]
     Url(#[from] url::ParseError),
     #[error(transparent)]
@@ -171,6 +184,6 @@ pub(super) enum BuildError {
     HeaderValue(#[from] http::header::InvalidHeaderValue),
     #[error("method: {0}")]
     Method(#[from] http::method::InvalidMethod),
-    #[error("{0}: not a URL for a WebSocket")]
-    Scheme(String),
+    #[error("not a URL for a WebSocket")]
+    Scheme,
 }

@@ -9,14 +9,14 @@ use groundswell_scenario::schedule::Attendance;
 use groundswell_scenario::socket::{
     Action, Close, MessageLoad, OnSocket, Receive, Send as SendSpec, Subscribe, Websocket,
 };
-use groundswell_stats::{ErrorClass, Outcome, Room};
+use groundswell_stats::{ErrorClass, Outcome};
 use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::request::BuildError;
 use super::{Accounting, Iteration, Next, outcome_of};
 use crate::engine::check::{Document, capture, matches};
-use crate::engine::render::Variables;
+use crate::engine::render::{Variables, cause};
 use crate::engine::socket::id::MessageId;
 use crate::engine::socket::{Account, Arrived, UserSocket};
 use crate::transport::{Ended, Failure, Handshake, Message, Socket};
@@ -83,11 +83,11 @@ impl Iteration<'_> {
 
     fn handshake(&self, spec: &Websocket) -> Result<Handshake, BuildError> {
         let plan = &self.phase.context.plan;
-        let mut url = plan.target.join(&self.text(&spec.url)?)?;
+        let mut url = self.url(&spec.url)?;
         self.add_query(&mut url, &spec.query)?;
         let scheme = if matches!(url.scheme(), "https" | "wss") { "wss" } else { "ws" };
         // A URL with a host takes either scheme, so this can't fail for what the plan may hold.
-        url.set_scheme(scheme).map_err(|()| BuildError::Scheme(url.to_string()))?;
+        url.set_scheme(scheme).map_err(|()| BuildError::Scheme)?;
         let mut headers = HeaderMap::new();
         if !spec.subprotocols.is_empty() {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(&spec.subprotocols.join(", "))?);
@@ -147,8 +147,7 @@ impl Iteration<'_> {
 
     fn outgoing(&mut self, open: &UserSocket, spec: &SendSpec) -> Result<Outgoing, minijinja::Error> {
         let context = &self.phase.context;
-        let room = spec.publish.as_ref().map(|room| context.templates.text(room, &self.user.variables)).transpose()?;
-        let room = room.map(|room| plain(&room));
+        let room = spec.publish.as_ref().map(|room| context.templates.room(room, &self.user.variables)).transpose()?;
         let id = open.next_id(room.as_deref());
         if context.templates.uses(self.phase.scenario, "message_id") {
             self.user.variables.insert("message_id".into(), id.to_string().into());
@@ -183,7 +182,7 @@ impl Iteration<'_> {
         let out = match self.outgoing(open, spec) {
             Ok(out) => out,
             Err(error) => {
-                self.skip(slot, "template_failed", &error);
+                self.skip(slot, "template_failed", &cause(&error));
                 return Next::Step;
             }
         };
@@ -235,7 +234,7 @@ impl Iteration<'_> {
         let out = match self.outgoing(open, &load.send) {
             Ok(out) => out,
             Err(error) => {
-                self.skip(slot, "template_failed", &error);
+                self.skip(slot, "template_failed", &cause(&error));
                 return Next::Step;
             }
         };
@@ -420,9 +419,9 @@ impl Iteration<'_> {
 
     pub(super) fn subscribe(&mut self, spec: &Subscribe) {
         let Some(open) = self.socket(spec.socket) else { return };
-        match self.phase.context.templates.text(&spec.room, &self.user.variables) {
-            Ok(room) => open.subscribe(spec, plain(&room)),
-            Err(error) => tracing::debug!(%error, "the room of a subscription can't be rendered"),
+        match self.phase.context.templates.room(&spec.room, &self.user.variables) {
+            Ok(room) => open.subscribe(spec, room),
+            Err(error) => tracing::debug!(error = cause(&error), "the room of a subscription can't be rendered"),
         }
     }
 
@@ -449,13 +448,4 @@ fn ended_as(result: Result<Result<(), Failure>, tokio::time::error::Elapsed>) ->
         Ok(Err(failure)) => outcome_of(failure),
         Err(_) => Outcome::Timeout,
     }
-}
-
-/// The name of a room as the wire takes it.
-fn plain(room: &str) -> String {
-    let mut plain: String = room.chars().filter(|letter| !letter.is_control()).collect();
-    let most =
-        plain.char_indices().map(|(at, letter)| at + letter.len_utf8()).take_while(|end| *end <= Room::MAX_NAME_BYTES);
-    plain.truncate(most.last().unwrap_or(0));
-    plain
 }

@@ -13,6 +13,7 @@ use super::room::Delivery;
 use super::{Arrived, Awaited, MOST_WAITING, MOST_WAITING_BYTES, Shared};
 use crate::clock::micros;
 use crate::engine::check::{Document, capture, matches};
+use crate::engine::render::cause;
 use crate::transport::{Arrival, Ended, Failure, Message, Progress, Socket};
 
 /// Why a connection is no more.
@@ -69,7 +70,7 @@ impl Shared {
             let templates = &self.account.phase.context.templates;
             match templates.message(message, &self.variables) {
                 Ok(message) => self.say(socket, message).await,
-                Err(error) => tracing::debug!(%error, "on_open can't be rendered"),
+                Err(error) => tracing::debug!(error = cause(&error), "on_open can't be rendered"),
             }
         }
     }
@@ -185,7 +186,7 @@ impl Shared {
                     variables.extend(captured.clone());
                     match templates.message(reply, &variables) {
                         Ok(reply) => replies.push(reply),
-                        Err(error) => tracing::debug!(%error, "a reply can't be rendered"),
+                        Err(error) => tracing::debug!(error = cause(&error), "a reply can't be rendered"),
                     }
                 }
                 None => {}
