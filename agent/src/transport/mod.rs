@@ -6,6 +6,7 @@
 //! - `direct`: HTTP/1.1 and HTTP/2 on connections of the worker's own; `over_reqwest`: the same by reqwest
 //! - `websocket`: WebSocket connections; `frames` counts what passes on them
 //! - `resolve`, `dial`, `tls`: names, connections and handshakes, for all of them but reqwest's connections
+//! - `recent`: what is kept of origins, in bounds
 //! - `gate`: where connections may go, and how many there are
 //! - `target`, `body`, `decode`: parts of messages
 //! - `failure`: why an operation failed, as a class
@@ -22,6 +23,7 @@ mod failure;
 mod frames;
 mod gate;
 mod over_reqwest;
+mod recent;
 mod redirect;
 mod resolve;
 mod target;

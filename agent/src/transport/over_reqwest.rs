@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::client::Setup;
 use super::failure::{Stage, is_end_of_connection};
 use super::gate::{Barred, Place};
+use super::recent::Recent;
 use super::resolve::OfOrigin;
 use super::target::Origin;
 use super::{
@@ -28,7 +29,7 @@ pub(super) struct Reqwest {
     /// Chooses among several source addresses.
     number: u64,
     proxy: Option<Origin>,
-    clients: RefCell<Vec<Rc<OriginClient>>>,
+    clients: RefCell<Recent<OriginClient>>,
 }
 
 struct OriginClient {
@@ -55,13 +56,11 @@ impl Reqwest {
 
     fn client(&self, origin: &Origin) -> Result<Rc<OriginClient>, reqwest::Error> {
         let mut clients = self.clients.borrow_mut();
-        if let Some(known) = clients.iter().find(|client| client.origin == *origin) {
-            return Ok(Rc::clone(known));
+        if let Some(known) = clients.find(|client| client.origin == *origin) {
+            return Ok(known);
         }
         let client = self.build(origin)?;
-        let client = Rc::new(OriginClient { origin: origin.clone(), client, place: RefCell::default() });
-        clients.push(Rc::clone(&client));
-        Ok(client)
+        Ok(clients.add(OriginClient { origin: origin.clone(), client, place: RefCell::default() }))
     }
 
     fn build(&self, origin: &Origin) -> Result<reqwest::Client, reqwest::Error> {
@@ -235,4 +234,42 @@ fn fallback_class(error: &reqwest::Error) -> &'static str {
         source = inner.source();
     }
     if error.is_connect() { "connect_failed" } else { "protocol" }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use http::{HeaderMap, Method};
+    use url::Url;
+
+    use super::*;
+    use crate::transport::Target;
+    use crate::transport::conformance::setup;
+    use crate::transport::recent::tests::MOST_KEPT;
+
+    /// A client of reqwest is dear, so there is none for where nothing may be sent to, and an end to their number.
+    #[tokio::test]
+    async fn a_target_that_leads_to_ever_new_ports_is_not_kept_for_ever() {
+        let own = Reqwest::new(&setup(HttpOptions::default()), 0).unwrap();
+        assert_eq!(own.clients.borrow().len(), 1);
+        for host in ["192.0.2.1", "x.invalid"] {
+            let request = Request {
+                method: Method::GET,
+                target: Target::new(Url::parse(&format!("http://{host}/")).unwrap()).unwrap(),
+                headers: HeaderMap::new(),
+                payload: Payload::Empty,
+                timeout: std::time::Duration::from_secs(10),
+                keep_body: false,
+                login: None,
+                max_redirects: 0,
+            };
+            let refused = own.exchange(&request, Extra::default(), &mut Progress::default()).await.err();
+            assert_eq!(refused, Some(Barred::NotAllowed.into()), "{host}");
+        }
+        assert_eq!(own.clients.borrow().len(), 1, "a client was built for nothing");
+        for port in 1..=u16::try_from(MOST_KEPT).unwrap() + 20 {
+            own.client(&Origin { secure: false, host: "localhost".into(), address: None, port }).unwrap();
+        }
+        assert_eq!(own.clients.borrow().len(), MOST_KEPT);
+    }
 }

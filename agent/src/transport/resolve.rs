@@ -19,6 +19,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// How long a name without addresses is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 
+/// Names that are kept, in each of two lots.
+const MOST_NAMES: usize = 5_000;
+
 /// Shared by all workers of an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
@@ -29,9 +32,34 @@ pub(crate) struct Resolver {
 struct Inner {
     network: Network,
     gate: Gate,
-    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
+    known: Mutex<Names>,
     /// Connections so far: each begins at the next address of its target.
     turn: AtomicUsize,
+}
+
+/// What is known of a name; who asks for it waits for who was first.
+type Entry = Arc<tokio::sync::Mutex<Option<Known>>>;
+
+/// The names that were asked for last. Those that were not while as many others were are forgotten.
+#[derive(Debug, Default)]
+struct Names {
+    recent: HashMap<String, Entry>,
+    /// Those before, but for the ones that were asked for again.
+    older: HashMap<String, Entry>,
+}
+
+impl Names {
+    fn entry(&mut self, host: &str) -> Entry {
+        if let Some(entry) = self.recent.get(host) {
+            return Arc::clone(entry);
+        }
+        let entry = self.older.remove(host).unwrap_or_default();
+        if self.recent.len() >= MOST_NAMES {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(host.to_owned(), Arc::clone(&entry));
+        entry
+    }
 }
 
 #[derive(Debug)]
@@ -113,10 +141,7 @@ impl Inner {
     /// What the name service says; all who ask at once wait for one answer.
     async fn look_up(&self, Origin { host, port, .. }: &Origin) -> Result<(Arc<[IpAddr]>, bool), Barred> {
         let allowed = self.gate.look_up(host, *port)?;
-        let entry = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(known.entry(host.to_owned()).or_default())
-        };
+        let entry = self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(host);
         let mut looked_up = entry.try_lock().is_err();
         let mut entry = entry.lock().await;
         if let Some(Known { until, addresses }) = &*entry
@@ -271,8 +296,20 @@ mod tests {
         assert_eq!(ranges.resolve(&origin("http://b.victim.test/")).await, Err(Barred::TooManyLookUps));
         for asked in [resolver, ranges] {
             let known = asked.inner.known.lock().unwrap();
-            assert!(known.values().all(|known| known.try_lock().unwrap().is_none()), "somebody was asked");
+            assert!(known.recent.values().all(|known| known.try_lock().unwrap().is_none()), "somebody was asked");
         }
+    }
+
+    #[test]
+    fn only_so_many_names_are_kept_and_those_in_use_among_them() {
+        let mut names = Names::default();
+        let first = names.entry("first");
+        for number in 0..5 * MOST_NAMES {
+            names.entry(&number.to_string());
+            assert!(number % 1_000 > 0 || Arc::ptr_eq(&first, &names.entry("first")), "{number}");
+        }
+        assert!(names.recent.len() + names.older.len() <= 2 * MOST_NAMES);
+        assert!(!names.recent.contains_key("0") && !names.older.contains_key("0"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use groundswell_stats::ErrorClass;
 use super::*;
 use crate::transport::{Handshake, Socket};
 
-fn plan(target: &Url, options: HttpOptions) -> Plan {
+pub(super) fn plan(target: &Url, options: HttpOptions) -> Plan {
     let target = target.join("/").unwrap();
     let text =
         format!("target: {target}\nscenarios:\n  s: {{ load: {{ users: 1, for: 1s }}, flow: [ {{ get: / }} ] }}\n");

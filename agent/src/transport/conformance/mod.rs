@@ -168,6 +168,14 @@ fn clients(options: HttpOptions) -> Clients {
     clients_of(plan, Allowlist::Plan { hash: String::new() }, None)
 }
 
+/// What transports are made of, for an agent that sends to this machine only.
+pub(super) fn setup(options: HttpOptions) -> Setup {
+    let url = Url::parse("http://127.0.0.1:1").unwrap();
+    let plan = guarded::plan(&url, options);
+    let gate = Gate::new(&plan, Allowlist::default(), Budget::new(None));
+    Setup::new(&Arc::new(plan), gate, None).unwrap()
+}
+
 /// Those of an agent with this allowlist, and so many places for connections.
 fn clients_of(plan: Plan, allowlist: Allowlist, places: Option<u32>) -> Clients {
     let gate = Gate::new(&plan, allowlist, Budget::new(places));

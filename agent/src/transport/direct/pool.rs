@@ -11,13 +11,13 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use super::Settings;
 use super::connection::{Connection, Http1, Http2};
 use crate::transport::Failure;
+use crate::transport::recent::Recent;
 use crate::transport::target::Origin;
 
 /// Connections by where they lead to.
 pub(super) struct Pool {
     settings: Rc<Settings>,
-    /// A user talks to few origins, so looking through a list is faster than hashing.
-    lanes: RefCell<Vec<Rc<Lane>>>,
+    lanes: RefCell<Recent<Lane>>,
 }
 
 /// The connections to one origin.
@@ -123,12 +123,8 @@ impl Pool {
 
     fn lane(&self, origin: &Origin) -> Rc<Lane> {
         let mut lanes = self.lanes.borrow_mut();
-        if let Some(lane) = lanes.iter().find(|lane| lane.origin == *origin) {
-            return Rc::clone(lane);
-        }
-        let lane = Rc::new(Lane::new(origin.clone(), &self.settings));
-        lanes.push(Rc::clone(&lane));
-        lane
+        let known = lanes.find(|lane| lane.origin == *origin);
+        known.unwrap_or_else(|| lanes.add(Lane::new(origin.clone(), &self.settings)))
     }
 }
 
@@ -180,5 +176,26 @@ impl Lane {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         shared.get(turn.checked_rem(shared.len())?).map(Http2::reused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use groundswell_scenario::Share;
+    use groundswell_scenario::http::HttpOptions;
+
+    use super::*;
+    use crate::transport::conformance::setup;
+    use crate::transport::direct::Direct;
+    use crate::transport::recent::tests::MOST_KEPT;
+
+    #[test]
+    fn a_target_that_leads_to_ever_new_ports_is_not_kept_for_ever() {
+        let direct = Direct::new(&setup(HttpOptions::default()), &Share::whole());
+        let origin = |port| Origin { secure: false, host: "target".into(), address: None, port };
+        let first = direct.pool.lane(&origin(1));
+        (1..3_000).for_each(|port| drop(direct.pool.lane(&origin(port))));
+        assert_eq!(direct.pool.lanes.borrow().len(), MOST_KEPT);
+        assert!(Rc::ptr_eq(&first, &direct.pool.lane(&origin(1))), "connections at work keep their limits");
     }
 }
