@@ -28,7 +28,7 @@ impl Bucket {
 
     /// Takes one, or says when there may be room for it.
     pub(crate) fn take(&self, now: Instant) -> Result<(), Instant> {
-        let now_ns = u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
+        let now_ns = self.since_epoch(now);
         let filled = |empty_ns: u64| empty_ns.max(now_ns).saturating_add(self.interval_ns);
         let most_ns = now_ns.saturating_add(self.room_ns);
         let take = |empty_ns| Some(filled(empty_ns)).filter(|filled| *filled <= most_ns);
@@ -37,6 +37,18 @@ impl Bucket {
             Ok(_) => Ok(()),
             Err(empty_ns) => Err(self.epoch + Duration::from_nanos(filled(empty_ns).saturating_sub(self.room_ns))),
         }
+    }
+
+    /// Takes so many whether there is room or not.
+    pub(crate) fn fill(&self, now: Instant, taken: u64) {
+        let now_ns = self.since_epoch(now);
+        let fill = |empty_ns: u64| Some(empty_ns.max(now_ns).saturating_add(self.interval_ns.saturating_mul(taken)));
+        // It always has a new moment, so this can't fail.
+        let _ = self.empty_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fill);
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

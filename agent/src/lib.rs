@@ -22,6 +22,7 @@ mod engine;
 pub mod fuzzing;
 mod guard;
 mod machine;
+mod pace;
 mod preflight;
 mod session;
 mod timer;

@@ -69,7 +69,7 @@ pub struct AgentOptions {
 /// Most of a load that an agent takes on; the coordinator gives it no more.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limits {
-    /// Operations a second of open loads; none for no limit.
+    /// Operations a second: closed loads wait for their turn, more of open loads is not taken on; none for no limit.
     pub rate_per_s: Option<f64>,
     /// Users, and operations in flight of open loads; none for no limit.
     pub users: Option<u32>,

@@ -273,6 +273,17 @@ pub(crate) fn caps() -> anyhow::Result<()> {
     ensure!(run.code == Some(3) && report.ledger.not_generated.contains_key("max_duration"), "{:?}", report.ledger);
     ensure!(report.total.issued > 0 && report.ledger.balanced, "{:?}", report.ledger);
     ensure!(run.stderr.contains("--max-duration") || run.stdout.contains("--max-duration"), "{run:?}");
+    // Users wait for their turn, however fast the target is.
+    let closed = "target: TARGET\nscenarios:\n  s: { load: { users: 50, for: 3s }, flow: [ { get: / } ] }\n";
+    let (capped, prepared) = (Recorder::start()?, Prepared::new(closed, "TARGET")?);
+    write(prepared.folder(), "plan.yaml", &closed.replace("TARGET", &capped.url()))?;
+    let run = run_on(&["--max-rate", "20"], &prepared)?;
+    let report: Report = prepared.report().with_context(|| format!("{run:?}"))?;
+    let (seen, most) = (capped.heads().len(), (20.0 * report.run.duration_s).ceil() as usize + 2);
+    ensure!(seen as u64 == report.total.issued && seen <= most, "{seen} of {most}");
+    let warning = report.warnings.iter().find(|warning| warning.code == "max_rate").context("no warning")?;
+    ensure!(warning.agent.as_deref() == Some("guarded") && warning.message.contains("waited"), "{warning:?}");
+    ensure!(!report.verdict.reasons.iter().any(|reason| reason.code == "generator"), "{:?}", report.verdict);
     let many = "target: TARGET\nmax_send_lag: 10s\nscenarios:\n  s:\n    load: { users: 20, for: 1s }\n    \
                 flow: [ { get: / }, { think: 100ms } ]\n";
     let (few, prepared) = (Recorder::start()?, Prepared::new(many, "TARGET")?);

@@ -13,6 +13,7 @@ use super::lease::Lease;
 use super::recording::Recording;
 use super::render::{DataFeed, Templates};
 use crate::clock::RunClock;
+use crate::pace::Pace;
 use crate::timer::Timer;
 use crate::transport::{Clients, Request};
 
@@ -36,6 +37,8 @@ pub(super) struct Context {
     /// Requests without templates, built once, by scenario and slot.
     pub(super) constant_requests: Vec<Vec<Constants>>,
     pub(super) clients: Clients,
+    /// The turns in which operations begin; none for no limit.
+    pub(super) pace: Option<Arc<Pace>>,
 }
 
 impl Context {

@@ -1,6 +1,7 @@
 //! One user's way through the flow of its scenario: accounting, pauses, steps.
 
 mod body;
+mod pace;
 mod request;
 mod walk;
 mod websocket;
@@ -192,7 +193,8 @@ impl Iteration<'_> {
         let outer = self.user.places.enter();
         while let Some(step) = self.user.places.next(outer, steps) {
             self.take_captured();
-            if self.is_over() || self.step(step).await == Next::Leave {
+            if self.is_over() || self.may_begin_step(step).await == Next::Leave || self.step(step).await == Next::Leave
+            {
                 return Next::Leave;
             }
         }
@@ -205,7 +207,7 @@ impl Iteration<'_> {
         let outer = self.user.places.enter();
         while let Some(step) = self.user.places.next(outer, steps) {
             self.take_captured();
-            if self.is_over() {
+            if self.is_over() || self.may_begin_step(step).await == Next::Leave {
                 return Next::Leave;
             }
             let next = match step {

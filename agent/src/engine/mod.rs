@@ -99,6 +99,8 @@ pub(crate) struct Sealed {
     pub(crate) machine: MachineLoad,
     /// Users at work.
     pub(crate) users: u32,
+    /// Operations that the agent's limit of them made wait.
+    pub(crate) held: u64,
     /// Every worker has ended its part of all assignments so far.
     pub(crate) finished: bool,
     /// The load has ended because the lease ran out: what is left of the plan is not in the account, the cursors say what
@@ -220,6 +222,7 @@ impl Engine {
             sealed.cpu_permille = sealed.cpu_permille.max(part_of_window(part.cpu_us));
             sealed.cpu_wait_permille = sealed.cpu_wait_permille.max(part_of_window(part.cpu_wait_us));
             sealed.users += part.users;
+            sealed.held += part.held;
             sealed.finished &= part.finished;
             sealed.lease_expired |= part.lease_expired;
         }

@@ -44,6 +44,7 @@ pub(super) async fn check(plan: Arc<Plan>, setup: Setup) -> Result<(), String> {
 
 async fn wait(plan: &Plan, ready: &Ready, setup: Setup) -> Result<(), String> {
     let deadline = Instant::now() + ready.within;
+    let pace = setup.pace();
     let clients = Clients::new(setup, &Share::whole()).map_err(|error| error.to_string())?;
     let mut client = clients.client(0);
     let url = plan.target.join(&ready.url).map_err(|error| format!("{}: {error}", ready.url))?;
@@ -61,6 +62,9 @@ async fn wait(plan: &Plan, ready: &Ready, setup: Setup) -> Result<(), String> {
         max_redirects: plan.http.max_redirects,
     };
     loop {
+        if let Some(pace) = &pace {
+            pace.turn().await;
+        }
         request.timeout = TRY.min(deadline.saturating_duration_since(Instant::now()));
         let answer = match client.send(&request, &mut Progress::default()).await {
             Ok(response) if ready.status.contains(response.status) => return Ok(()),

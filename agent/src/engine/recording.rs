@@ -20,6 +20,7 @@ pub(super) struct Recording {
     recorder: RefCell<Recorder>,
     cursors: RefCell<Cursors>,
     users: Cell<u32>,
+    held: Cell<u64>,
     raw_samples: RefCell<Option<BufWriter<File>>>,
 }
 
@@ -29,6 +30,7 @@ impl Recording {
             recorder: RefCell::new(Recorder::new(steps)),
             cursors: RefCell::default(),
             users: Cell::new(0),
+            held: Cell::new(0),
             raw_samples: RefCell::new(raw_samples.map(BufWriter::new)),
         })
     }
@@ -100,6 +102,16 @@ impl Recording {
 
     pub(super) fn users(&self) -> u32 {
         self.users.get()
+    }
+
+    /// The agent's limit of operations made one wait.
+    pub(super) fn held(&self) {
+        self.held.set(self.held.get() + 1);
+    }
+
+    /// Takes how often it did since the last seal.
+    pub(super) fn seal_held(&self) -> u64 {
+        self.held.take()
     }
 
     pub(super) fn cursors(&self) -> Cursors {

@@ -59,6 +59,8 @@ pub(super) struct WorkerSealed {
     pub(super) cpu_us: u64,
     pub(super) cpu_wait_us: u64,
     pub(super) users: u32,
+    /// Operations that the agent's limit of them made wait.
+    pub(super) held: u64,
     /// All its assignments so far have ended.
     pub(super) finished: bool,
     pub(super) lease_expired: bool,
@@ -113,6 +115,7 @@ pub(super) async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<C
             return;
         }
     };
+    let pace = spec.setup.pace();
     let recording = Recording::new(spec.plan.steps.len(), spec.raw_samples.take());
     let mut before = BeforeStart { recording, cpu: CpuMeter::new(), stop: Rc::default(), added: Vec::new() };
     let Some(t0) = before.wait(&mut spec.assignment, &mut commands).await else { return };
@@ -131,6 +134,7 @@ pub(super) async fn serve(worker: PreparedWorker, mut commands: mpsc::Receiver<C
         ends: spec.max_duration.and_then(|most| t0.checked_add(most)),
         constant_requests,
         clients,
+        pace,
     });
     let mut work = Work::new(context, cpu);
     for assignment in std::iter::once(spec.assignment).chain(added) {
@@ -284,6 +288,7 @@ fn sealed(recording: &Recording, cpu: &mut CpuMeter, stop: &StopSignal, finished
         cpu_us,
         cpu_wait_us,
         users: recording.users(),
+        held: recording.seal_held(),
         finished,
         lease_expired: stop.reason() == Some(LEASE_EXPIRED),
     }

@@ -91,7 +91,7 @@ fn setup(http2: bool, is_strict: bool) -> Setup {
         network: Network { resolve: vec![mapped], ..Network::default() },
         ..HttpOptions::default()
     };
-    let gate = Gate::new(&plan, Allowlist::default(), Budget::new(None));
+    let gate = Gate::new(&plan, Allowlist::default(), Budget::new(None, None));
     Setup::new(&Arc::new(plan), gate, None).unwrap_or_else(|error| unreachable!("it asks for nothing: {error}"))
 }
 

@@ -86,7 +86,7 @@ enum Next {
 impl Agent {
     pub(super) fn new(options: AgentOptions, dialler: Dialler) -> Self {
         let clock = AgentClock::new();
-        let budget = Budget::new(options.guard.max_connections);
+        let budget = Budget::new(options.guard.max_connections, options.limits.rate_per_s);
         Agent {
             options,
             budget,

@@ -29,6 +29,7 @@ impl Window {
             machine_permille: sealed.machine.busy_permille,
             clock_bound_us: agreement.bound_us,
             clock_skew_us: agreement.skew_us,
+            held_operations: sealed.held,
         };
         Window { delta: sealed.delta, cursors: sealed.cursors, health }
     }
@@ -54,7 +55,7 @@ impl Window {
 impl Merge for Window {
     type Error = Overflow;
 
-    /// Of what the agent says of itself, the worse of two stands for both.
+    /// Of what the agent says of itself, the worse of two stands for both, and what is counted adds up.
     fn merge(&mut self, later: &Self) -> Result<(), Overflow> {
         self.delta.add(&later.delta)?;
         self.cursors.extend(later.cursors.iter().map(|(key, decided)| (*key, *decided)));
@@ -72,6 +73,7 @@ impl Merge for Window {
             } else {
                 after.clock_skew_us
             },
+            held_operations: before.held_operations.saturating_add(after.held_operations),
         };
         Ok(())
     }

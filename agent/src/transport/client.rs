@@ -26,6 +26,7 @@ use super::target::{Origin, Target};
 use super::tls::{Tls, TlsError};
 use super::{Extra, Failure, HttpTransport, MAX_KEPT_BODY_BYTES, Progress, Request, Response};
 use crate::allow::Kind;
+use crate::pace::Pace;
 
 /// Who sends, and where somebody who finds it in a log learns what it is.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!(
@@ -94,6 +95,11 @@ impl Setup {
     pub(crate) fn new(plan: &Arc<Plan>, gate: Gate, run: Option<HeaderValue>) -> Result<Self, TlsError> {
         let (tls, resolver) = (Tls::new(&plan.http.tls)?, Resolver::new(plan.http.network.clone(), gate.clone()));
         Ok(Setup { plan: Arc::clone(plan), tls, resolver, gate, run })
+    }
+
+    /// The turns in which operations begin; none for no limit.
+    pub(crate) fn pace(&self) -> Option<Arc<Pace>> {
+        self.gate.pace()
     }
 }
 

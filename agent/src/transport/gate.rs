@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Failure;
 use crate::allow::{Allowlist, LookUp, Refused};
 use crate::bucket::Bucket;
+use crate::pace::Pace;
 
 /// Look-ups a second of names that the allowlist does not have itself: a host name that changes from one operation to the
 /// next would be a message to whoever serves it.
@@ -27,14 +28,17 @@ pub(crate) struct Budget {
     /// Connections that it may open yet; none for no limit.
     places: Option<Arc<Semaphore>>,
     look_ups: Arc<Bucket>,
+    /// Operations that it begins; none for no limit.
+    pace: Option<Arc<Pace>>,
 }
 
 impl Budget {
-    /// With so many connections at the same time; none for no limit.
-    pub(crate) fn new(connections: Option<u32>) -> Self {
+    /// With so many connections at the same time and operations a second; none for no limit.
+    pub(crate) fn new(connections: Option<u32>, rate_per_s: Option<f64>) -> Self {
         Budget {
             places: connections.map(|most| Arc::new(Semaphore::new(most as usize))),
             look_ups: Arc::new(Bucket::new(LOOK_UPS_PER_S, LOOK_UPS_AT_ONCE)),
+            pace: rate_per_s.map(|rate| Arc::new(Pace::new(rate))),
         }
     }
 }
@@ -96,6 +100,11 @@ impl Gate {
     /// Whether a connection may go to a name whose address a proxy looks up.
     pub(crate) fn decide_unseen(&self, host: &str, port: u16) -> Result<(), Refused> {
         self.inner.allowlist.decide_unseen(host, port)
+    }
+
+    /// The turns in which operations begin; none for no limit.
+    pub(super) fn pace(&self) -> Option<Arc<Pace>> {
+        self.inner.budget.pace.clone()
     }
 
     /// A place for one more connection.

@@ -244,7 +244,7 @@ mod tests {
     fn resolver_of(network: Network, allowlist: Allowlist) -> Resolver {
         let text = "target: http://localhost\nscenarios:\n  s: { load: { users: 1, for: 1s }, flow: [ { get: / } ] }\n";
         let source = PlanSource { name: "p".into(), text: text.into(), files: BTreeMap::new(), search_level: None };
-        let gate = Gate::new(&Plan::compile(&source).unwrap(), allowlist, Budget::new(None));
+        let gate = Gate::new(&Plan::compile(&source).unwrap(), allowlist, Budget::new(None, None));
         Resolver::new(network, gate)
     }
 

@@ -29,7 +29,7 @@ pub struct AgentArgs {
     /// Part of the load in relation to the other agents: one of weight 2 gets twice that of one of weight 1
     #[arg(long, value_name = "N", env = "GROUNDSWELL_WEIGHT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub weight: u32,
-    /// Most operations a second of open loads that it takes on [default: no limit]
+    /// Most operations a second that it begins, of all runs together: closed loads wait for their turn, open loads above it are not taken on [default: no limit]
     #[arg(long, value_name = "N", env = "GROUNDSWELL_MAX_RATE", value_parser = positive)]
     pub max_rate: Option<f64>,
     /// Most users, and operations in flight of open loads, that it takes on [default: no limit]

@@ -74,7 +74,7 @@ pub struct Report {
     #[serde(default)]
     pub marks: Vec<MarkFigures>,
     /// What does not change the verdict but should be known: codes `preflight`, `generator`, `machine_busy`, `queued`,
-    /// `telemetry_late`, `insecure`.
+    /// `max_rate`, `telemetry_late`, `insecure`.
     pub warnings: Vec<Reason>,
 }
 

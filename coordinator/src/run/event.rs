@@ -151,6 +151,8 @@ pub struct Health {
     pub clock_bound_us: u64,
     /// That difference as measured, in µs; positive where the agent is late.
     pub clock_skew_us: i64,
+    /// Operations that waited because the agent begins no more of them a second.
+    pub held_operations: u64,
 }
 
 /// What is to be done.

@@ -28,6 +28,8 @@ pub(super) struct Member {
     pub(super) cursors: BTreeMap<(u32, usize, usize), u64>,
     pub(super) cpu_permille_max: u32,
     pub(super) health: Health,
+    /// Operations that its limit of them made wait, warm-up included.
+    pub(super) held_operations: u64,
     /// What it foresaw to be too small on its machine.
     pub(super) warnings: Vec<String>,
     pub(super) trust: Trust,
@@ -88,6 +90,7 @@ impl Member {
             cursors: BTreeMap::new(),
             cpu_permille_max: 0,
             health: Health::default(),
+            held_operations: 0,
             warnings: Vec::new(),
             trust: Trust::default(),
             telemetry_lag: Duration::ZERO,
@@ -115,6 +118,7 @@ impl Member {
         self.merged_to_us = self.merged_to_us.max(measured.delta.to_us);
         self.cursors.extend(measured.cursors);
         self.health = measured.health;
+        self.held_operations = self.held_operations.saturating_add(measured.health.held_operations);
         self.cpu_permille_max = self.cpu_permille_max.max(measured.health.cpu_permille);
         self.clock_bound_us = self.clock_bound_us.max(measured.health.clock_bound_us);
         if measured.health.clock_skew_us.abs() > self.clock_skew_us.abs() {

@@ -163,6 +163,7 @@ impl Health {
             users: self.users.max(other.users),
             clock_bound_us: self.clock_bound_us.max(other.clock_bound_us),
             clock_skew_us: other.clock_skew_us,
+            held_operations: self.held_operations.saturating_add(other.held_operations),
         }
     }
 

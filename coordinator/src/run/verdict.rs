@@ -206,6 +206,14 @@ impl Run {
                 );
                 warnings.push(of_member("machine_busy", message));
             }
+            if member.held_operations > 0 {
+                let message = format!(
+                    "agent {} was held at its --max-rate: {} operations waited for their turn, which is in no latency, so less \
+                     was sent than the target would have let it; raise the limit, or use more agents",
+                    member.name, member.held_operations
+                );
+                warnings.push(of_member("max_rate", message));
+            }
             if member.telemetry_lag > TELEMETRY_LATE {
                 let late = member.telemetry_lag.as_secs_f64();
                 let message = format!(

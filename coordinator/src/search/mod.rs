@@ -11,7 +11,7 @@ use groundswell_scenario::Plan;
 use groundswell_scenario::plan::{self, SearchOf};
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Report, Status};
+use crate::report::{Reason, Report, Status};
 
 /// Value of [`SearchReport::schema`].
 pub const SCHEMA: &str = "groundswell.search/v1";
@@ -172,7 +172,7 @@ impl Search {
             p50_ms: total.response_ms.p50,
             p95_ms: total.response_ms.p95,
             p99_ms: total.response_ms.p99,
-            reasons: report.verdict.reasons.iter().map(|reason| reason.message.clone()).collect(),
+            reasons: report.verdict.reasons.iter().chain(held(report)).map(|reason| reason.message.clone()).collect(),
         });
         &self.steps[index]
     }
@@ -277,10 +277,18 @@ impl Search {
     }
 }
 
+/// Agents that made operations wait for their own limit.
+fn held(report: &Report) -> impl Iterator<Item = &Reason> {
+    report.warnings.iter().filter(|warning| warning.code == "max_rate")
+}
+
 /// What a report says of its level.
 fn outcome(report: &Report) -> StepOutcome {
     let has = |codes: &[&str]| report.verdict.reasons.iter().any(|reason| codes.contains(&reason.code.as_str()));
+    let is_held = held(report).next().is_some();
     match report.verdict.status {
+        // Users that an agent makes wait are not the load of this level.
+        Status::Passed | Status::Failed if is_held => StepOutcome::Generator,
         Status::Passed => StepOutcome::Kept,
         Status::Aborted => StepOutcome::Interrupted,
         _ if has(&["ledger", "agent_lost"]) => StepOutcome::Incomplete,

@@ -115,6 +115,7 @@ pub(super) fn measured(seq: u64, packed: &[u8]) -> Result<Measured, WireError> {
             users: health.users,
             clock_bound_us: health.clock_bound_us,
             clock_skew_us: health.clock_skew_us,
+            held_operations: health.held_operations,
         },
     })
 }

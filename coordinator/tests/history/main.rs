@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use groundswell_coordinator::report::Status;
 use groundswell_coordinator::run::{Action, Event, Health, Measured, Now, StopReason};
-use groundswell_scenario::Share;
+use groundswell_coordinator::search::{Search, StepOutcome};
+use groundswell_scenario::{Plan, PlanSource, Share};
 use groundswell_stats::{Delta, ErrorClass, Kind, Outcome as Ended, Phases, Recorder, Sample, Series, StepId};
 
 mod claims;
@@ -238,6 +239,38 @@ fn a_late_agent_makes_the_run_invalid_and_a_hiccup_does_not() {
     assert_eq!(warned.verdict.status, Status::Passed, "{:?}", warned.verdict);
     assert_eq!(warned.warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), ["generator"]);
     assert!(late(0).warnings.is_empty());
+}
+
+/// An agent that makes users wait for its own limit: the report says so, and a search does not take it for the target's.
+#[test]
+fn operations_that_waited_for_an_agents_limit_are_said() {
+    let held_to = |held: u64| {
+        let mut history = History::started(
+            "scenarios:\n  one:\n    load: { users: 2, for: 2s }\n    flow: [ { get: /x, name: x } ]\n",
+            &[A],
+        );
+        for second in 1..=2 {
+            let mut window = measured(1, second, second, second, 100, 0);
+            window.health.held_operations = held;
+            history.seqs.insert(A, second);
+            history.now = history.t0 + Duration::from_secs(second);
+            history.step(Event::Measured(A, Box::new(window)));
+        }
+        report(history.done(A))
+    };
+    let (free, held) = (held_to(0), held_to(21));
+    assert!(free.warnings.is_empty(), "{:?}", free.warnings);
+    assert_eq!(held.verdict.status, Status::Passed, "{:?}", held.verdict);
+    let [warning] = &held.warnings[..] else { panic!("{:?}", held.warnings) };
+    assert_eq!((warning.code.as_str(), warning.agent.as_deref()), ("max_rate", Some("agent-1")));
+    assert!(warning.message.contains("42 operations waited"), "{}", warning.message);
+    let text = "target: http://localhost\nscenarios:\n  s: { load: { search: { users: { from: 1, to: 9 } }, for: 5s }, flow: [ { get: / } ] }\n\
+                thresholds: [ 'p95 < 1s' ]\n";
+    let source = PlanSource { name: "p".into(), text: text.into(), files: BTreeMap::new(), search_level: None };
+    let mut search = Search::of(&Plan::compile(&source).unwrap()).unwrap();
+    assert_eq!(search.record(1.0, &free).outcome, StepOutcome::Kept);
+    let step = search.record(2.0, &held);
+    assert_eq!((step.outcome, &step.reasons[..]), (StepOutcome::Generator, &[warning.message.clone()][..]));
 }
 
 /// What a machine could not send is its own limit: no error of the target, no latency, but the run is invalid.

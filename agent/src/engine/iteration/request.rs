@@ -31,6 +31,7 @@ impl Iteration<'_> {
         };
         let Some(mut operation) = self.begin(timed.slot) else { return Next::Leave };
         let result = self.user.client.send(&request, operation.progress()).await;
+        self.count_follow_ups(operation.progress().follow_ups);
         // An earlier response is not the end of an operation that failed after it.
         let read = operation.progress().ended.filter(|_| result.is_ok());
         let finished = read.unwrap_or_else(Instant::now);

@@ -214,7 +214,7 @@ impl Iteration<'_> {
             let due = start + load.offset(k, user, users);
             open.give_up_late_replies();
             self.due = due;
-            if !self.pause_until(due).await || self.is_over() {
+            if !self.pause_until(due).await || self.is_over() || self.may_begin().await == Next::Leave {
                 return Next::Leave;
             }
             if self.connected(slot, open).await.is_none() {

@@ -50,6 +50,11 @@ impl Phase {
         &self.described().load
     }
 
+    /// Does a schedule say when its iterations begin?
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.load(), Load::Rate { .. })
+    }
+
     /// The part of the load that is this assignment's.
     fn share(&self) -> &Share {
         self.assigned.share()

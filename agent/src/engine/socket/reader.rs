@@ -77,6 +77,9 @@ impl Shared {
 
     /// Sends a message that is no operation of its own.
     async fn say(&self, socket: &Socket, message: Message) {
+        if !self.turn().await {
+            return;
+        }
         // Held back beyond the lease, the first thing that goes on may be an answer to what came meanwhile.
         if !self.account.phase.context.may_issue(Instant::now()) {
             return;
@@ -231,6 +234,10 @@ impl Shared {
                     return None;
                 }
             }
+            if !self.turn().await {
+                self.end(closing, lost_for_good(closing));
+                return None;
+            }
             let begun = Instant::now();
             if !self.account.phase.context.may_issue(begun) {
                 break;
@@ -265,6 +272,26 @@ impl Shared {
         self.rooms_up();
         *self.socket.borrow_mut() = Some(socket);
         self.changed.notify_waiters();
+    }
+
+    /// Waits for the turn of what is no operation of its own but sent all the same; false where the socket is closed before.
+    async fn turn(&self) -> bool {
+        let phase = &self.account.phase;
+        let Some(pace) = &phase.context.pace else { return true };
+        if phase.is_open() {
+            pace.count(1);
+            return true;
+        }
+        let was_held = Box::pin(pace.turn());
+        tokio::select! {
+            was_held = was_held => {
+                if was_held {
+                    phase.context.recording.held();
+                }
+                true
+            }
+            () = self.asked_to_close() => false,
+        }
     }
 
     async fn asked_to_close(&self) {

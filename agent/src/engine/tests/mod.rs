@@ -4,6 +4,7 @@
 mod allocations;
 mod assignments;
 mod lease;
+mod pace;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use groundswell_access::Secrets;
 use groundswell_scenario::{Assignment, Plan, PlanSource, Share};
-use groundswell_stats::Counters;
+use groundswell_stats::{Counters, Kind};
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
@@ -63,6 +64,9 @@ struct Told {
     issued: u64,
     cursors: Cursors,
     users: u32,
+    /// Operations that waited for their turn.
+    held: u64,
+    most_lag_us: u64,
     finished: bool,
     lease_expired: bool,
 }
@@ -97,6 +101,11 @@ impl Worker {
     }
 
     async fn start_at(plan: &Arc<Plan>, first: Assignment, t0: Instant) -> Self {
+        Worker::start_within(plan, first, t0, Budget::new(None, None)).await
+    }
+
+    /// One of an agent that has this for all its load.
+    async fn start_within(plan: &Arc<Plan>, first: Assignment, t0: Instant, budget: Budget) -> Self {
         crate::timer::follow_paused_clock();
         let lease = Lease::unlimited();
         let (commands, inbox) = mpsc::channel(8);
@@ -105,7 +114,7 @@ impl Worker {
             plan: Arc::clone(plan),
             assignment: first,
             lease: lease.clone(),
-            setup: Setup::new(plan, Gate::new(plan, Allowlist::default(), Budget::new(None)), Some(RUN)).unwrap(),
+            setup: Setup::new(plan, Gate::new(plan, Allowlist::default(), budget), Some(RUN)).unwrap(),
             secrets: Secrets::default(),
             max_duration: None,
             raw_samples: None,
@@ -142,11 +151,14 @@ impl Worker {
     async fn seal(&mut self) -> &Told {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Seal(answer)).await;
-        let WorkerSealed { steps, cursors, users, finished, lease_expired, .. } = answered.await.unwrap();
+        let WorkerSealed { steps, cursors, users, held, finished, lease_expired, .. } = answered.await.unwrap();
         let issued = steps.values().map(|step| step.counters.issued).sum();
         let mut counters = std::mem::take(&mut self.told.counters);
         steps.values().for_each(|step| counters.add(&step.counters).unwrap());
-        self.told = Told { counters, issued, cursors, users, finished, lease_expired };
+        let held = self.told.held + held;
+        let lags = steps.values().map(|step| step.series(Kind::SendLag).max_us);
+        let most_lag_us = lags.fold(self.told.most_lag_us, u64::max);
+        self.told = Told { counters, issued, cursors, users, held, most_lag_us, finished, lease_expired };
         &self.told
     }
 

@@ -64,7 +64,7 @@ impl Agent {
             agent: "a".into(),
             secrets: Secrets::default(),
             raw_samples: None,
-            gate: Gate::new(plan, Allowlist::default(), Budget::new(None)),
+            gate: Gate::new(plan, Allowlist::default(), Budget::new(None, None)),
             run: None,
             max_duration: None,
         };

@@ -141,7 +141,7 @@ fn names_that_are_not_listed_are_looked_up_only_so_often() {
         // Nobody answers for these addresses, but a name may stand for them.
         let rules = [server.address.to_string(), format!("192.0.2.0/24:{}", server.address.port())];
         let plan = plan(&server.url(), options);
-        let budget = Budget::new(None);
+        let budget = Budget::new(None, None);
         let gate = Gate::new(&plan, allow(&rules), budget);
         while gate.take_look_up(crate::allow::LookUp::Unlisted).is_ok() {}
         let clients = Clients::new(Setup::new(&Arc::new(plan), gate, None).unwrap(), &Share::whole()).unwrap();

@@ -172,13 +172,13 @@ fn clients(options: HttpOptions) -> Clients {
 pub(super) fn setup(options: HttpOptions) -> Setup {
     let url = Url::parse("http://127.0.0.1:1").unwrap();
     let plan = guarded::plan(&url, options);
-    let gate = Gate::new(&plan, Allowlist::default(), Budget::new(None));
+    let gate = Gate::new(&plan, Allowlist::default(), Budget::new(None, None));
     Setup::new(&Arc::new(plan), gate, None).unwrap()
 }
 
 /// Those of an agent with this allowlist, and so many places for connections.
 fn clients_of(plan: Plan, allowlist: Allowlist, places: Option<u32>) -> Clients {
-    let gate = Gate::new(&plan, allowlist, Budget::new(places));
+    let gate = Gate::new(&plan, allowlist, Budget::new(places, None));
     let run = Some(HeaderValue::from_static("run-7"));
     Clients::new(Setup::new(&Arc::new(plan), gate, run).unwrap(), &Share::whole()).unwrap()
 }
