@@ -26,6 +26,7 @@ mod limits;
 mod loss;
 mod monitoring;
 mod mounts;
+mod namespaces;
 mod probes;
 mod rooms;
 mod security;
@@ -157,6 +158,7 @@ const TESTS: &[(&str, &[Tool], Test)] = &[
     ),
     ("mounts::keys_that_cannot_be_written", &[Tool::Mount], mounts::keys_that_cannot_be_written),
     ("mounts::an_audit_log_without_a_file", &[], mounts::an_audit_log_without_a_file),
+    ("namespaces::the_first_report", &[Tool::NetworkNamespace], namespaces::the_first_report),
     ("probes::health_is_an_exit_code", &[], probes::health_is_an_exit_code),
     ("probes::agents_leave_after_their_time", &[], probes::agents_leave_after_their_time),
     ("probes::a_token_is_kept_while_it_lasts", &[], probes::a_token_is_kept_while_it_lasts),
@@ -206,7 +208,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // Most of a test is waiting for a run.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    arguments.test_threads = arguments.test_threads.or(Some(cores + 1));
+    arguments.test_threads = arguments.test_threads.or(Some(cores + 2));
     let need_all = std::env::var_os("GROUNDSWELL_TESTS_NEED_ALL").is_some();
     let trials = TESTS.iter().map(|(name, tools, test)| {
         let missing: Vec<String> = tools.iter().filter(|tool| !tool.is_here()).map(|tool| tool.name()).collect();

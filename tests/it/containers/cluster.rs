@@ -207,7 +207,7 @@ impl Begun<'_> {
 }
 
 /// A plan that is deployed with the cluster, made shorter. How late a debug build is on a busy machine is not what is tested.
-pub(super) fn shipped_plan(path: &str) -> anyhow::Result<String> {
+pub(crate) fn shipped_plan(path: &str) -> anyhow::Result<String> {
     let plan = fs::read_to_string(repository().join(path))?;
     let plan = plan.replace("for: 30s", "for: 5s").replace("< 250ms", "< 60s");
     Ok(format!("{plan}\nmax_send_lag: 60s\nmax_start_skew: 5s\n"))

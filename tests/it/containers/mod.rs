@@ -13,6 +13,7 @@ use groundswell_coordinator::report::Status;
 
 use crate::harness::Namespace;
 use cluster::Cluster;
+pub(crate) use cluster::shipped_plan;
 use pods::Node;
 
 /// What somebody new does: one command starts everything, runs a plan on four agents and ends with its verdict.
