@@ -193,8 +193,10 @@ impl Iteration<'_> {
         let outer = self.user.places.enter();
         while let Some(step) = self.user.places.next(outer, steps) {
             self.take_captured();
-            if self.is_over() || self.may_begin_step(step).await == Next::Leave || self.step(step).await == Next::Leave
-            {
+            if self.is_over() || self.is_paced() && self.may_begin_step(step).await == Next::Leave {
+                return Next::Leave;
+            }
+            if self.step(step).await == Next::Leave {
                 return Next::Leave;
             }
         }
@@ -207,7 +209,7 @@ impl Iteration<'_> {
         let outer = self.user.places.enter();
         while let Some(step) = self.user.places.next(outer, steps) {
             self.take_captured();
-            if self.is_over() || self.may_begin_step(step).await == Next::Leave {
+            if self.is_over() || self.is_paced() && self.may_begin_step(step).await == Next::Leave {
                 return Next::Leave;
             }
             let next = match step {

@@ -17,6 +17,11 @@ use crate::pace::Pace;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Iteration<'_> {
+    /// Is there a limit at all? Where there is none, nothing else of this is paid for.
+    pub(super) fn is_paced(&self) -> bool {
+        self.phase.context.pace.is_some()
+    }
+
     /// Waits for the turn of a step that is one operation. Messages on a schedule have a turn each.
     pub(super) async fn may_begin_step(&mut self, step: &Step) -> Next {
         let is_operation = match step {
