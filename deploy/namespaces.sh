@@ -39,6 +39,7 @@ clean_up() {
         ip netns delete "$prefix-$machine" 2>/dev/null || true
         rm -rf "/etc/netns/$prefix-$machine"
     done
+    rmdir /etc/netns 2>/dev/null || true
     rm -rf "$folder"
 }
 trap clean_up EXIT

@@ -26,6 +26,18 @@ impl Scene {
         Scene { hub, heard: HashMap::new(), folder }
     }
 
+    /// With a run whose two agents are ready.
+    async fn prepared() -> (Self, String) {
+        let mut scene = Scene::new().await;
+        scene.join(A, "a").await;
+        scene.join(B, "b").await;
+        let run = scene.begin(2).await;
+        scene.say(A, ready(&run, Vec::new()));
+        scene.say(B, ready(&run, Vec::new()));
+        scene.settle().await;
+        (scene, run)
+    }
+
     /// The coordinator ends as it stands, and is started again.
     async fn restart(&mut self) {
         let hub = hub(&self.folder);
@@ -185,13 +197,7 @@ async fn what_was_not_asked_is_not_logged() {
 /// Another agent of the run neither ends it nor begins it in place of the one that was asked to look at the target.
 #[tokio::test]
 async fn another_agent_does_not_speak_for_the_target() {
-    let mut scene = Scene::new().await;
-    scene.join(A, "a").await;
-    scene.join(B, "b").await;
-    let run = scene.begin(2).await;
-    scene.say(A, ready(&run, Vec::new()));
-    scene.say(B, ready(&run, Vec::new()));
-    scene.settle().await;
+    let (mut scene, run) = Scene::prepared().await;
     assert!(scene.was_told(A, |told| matches!(told, Tell::CheckTarget(_))));
     assert!(!scene.was_told(B, |told| matches!(told, Tell::CheckTarget(_))));
     scene.say(B, checked(&run, "it is down"));
@@ -207,13 +213,7 @@ async fn another_agent_does_not_speak_for_the_target() {
 /// A coordinator that was started again knows what it had asked, and still takes the answer once.
 #[tokio::test]
 async fn what_was_asked_before_a_restart_can_be_answered_after_it() {
-    let mut scene = Scene::new().await;
-    scene.join(A, "a").await;
-    scene.join(B, "b").await;
-    let run = scene.begin(2).await;
-    scene.say(A, ready(&run, Vec::new()));
-    scene.say(B, ready(&run, Vec::new()));
-    scene.settle().await;
+    let (mut scene, run) = Scene::prepared().await;
     scene.say(A, checked(&run, ""));
     scene.settle().await;
     scene.say(A, started(&run, 1));
